@@ -19,25 +19,8 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Bytes are not what the format promises; quarantine or rebuild the file.
-    #[error(
-        "{}{}: byte {offset}: {problem}: expected {expected}, found {found}",
-        path.display(),
-        key.as_ref().map(|key| format!(": sample {key}")).unwrap_or_default()
-    )]
-    Corrupt {
-        /// The damaged file.
-        path: PathBuf,
-        /// The sample whose bytes are hit, where one is known.
-        key: Option<String>,
-        /// Where the damage starts, in bytes from the start of the file.
-        offset: u64,
-        /// Which promise is broken.
-        problem: String,
-        /// What the format, the index or the manifest promises.
-        expected: String,
-        /// What stands there.
-        found: String,
-    },
+    #[error(transparent)]
+    Corrupt(Box<Corruption>),
     /// A folder without `dataset.json`.
     #[error(
         "{} has no dataset.json: it is not a data set, or the prep that wrote it has not finished \
@@ -92,13 +75,35 @@ pub enum Error {
     },
 }
 
+/// A broken promise of the format, with all that is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}{}: byte {offset}: {problem}: expected {expected}, found {found}",
+    path.display(),
+    key.as_ref().map(|key| format!(": sample {key}")).unwrap_or_default()
+)]
+pub struct Corruption {
+    /// The damaged file.
+    pub path: PathBuf,
+    /// The sample whose bytes are hit, where one is known.
+    pub key: Option<String>,
+    /// Where the damage starts, in bytes from the start of the file.
+    pub offset: u64,
+    /// Which promise is broken.
+    pub problem: String,
+    /// What the format, the index or the manifest promises.
+    pub expected: String,
+    /// What stands there.
+    pub found: String,
+}
+
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// Whether the bytes themselves are wrong (`verify` would name them too).
     pub fn is_corrupt(&self) -> bool {
-        matches!(self, Self::Corrupt { .. })
+        matches!(self, Self::Corrupt(_))
     }
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
@@ -117,20 +122,20 @@ impl Error {
         expected: impl ToString,
         found: impl ToString,
     ) -> Self {
-        Self::Corrupt {
+        Self::Corrupt(Box::new(Corruption {
             path: path.to_path_buf(),
             key: None,
             offset,
             problem: problem.into(),
             expected: expected.to_string(),
             found: found.to_string(),
-        }
+        }))
     }
 
     /// Names the sample that a `Corrupt` hit; other errors stay as they are.
     pub(crate) fn at_key(mut self, name: &str) -> Self {
-        if let Self::Corrupt { key, .. } = &mut self {
-            *key = Some(name.to_owned());
+        if let Self::Corrupt(corruption) = &mut self {
+            corruption.key = Some(name.to_owned());
         }
         self
     }

@@ -58,7 +58,7 @@ pub mod verify;
 mod writer;
 
 pub use dataset::Dataset;
-pub use error::{Error, Result};
+pub use error::{Corruption, Error, Result};
 pub use index::{Captions, Index, IndexRow, Payload, Row};
 pub use manifest::{LeftOut, Manifest, SampleOrder, ShardEntry, SideTableEntry, SourceInfo, SplitEntry};
 pub use reader::ShardReader;

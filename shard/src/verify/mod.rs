@@ -16,7 +16,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{Error, Manifest, Result, ShardEntry, checksum, manifest, mmap::Mapping};
+use crate::{Corruption, Error, Manifest, Result, ShardEntry, checksum, manifest, mmap::Mapping};
 
 /// Damages that are listed for one file; more are counted.
 pub const DAMAGES_LISTED_MAX: usize = 16;
@@ -369,7 +369,8 @@ impl Plan {
     /// Turns a `Corrupt` into a damage; other errors go on.
     fn damage(&self, error: Error) -> Result<Damage> {
         match error {
-            Error::Corrupt { path, key, offset, problem, expected, found } => {
+            Error::Corrupt(corruption) => {
+                let Corruption { path, key, offset, problem, expected, found } = *corruption;
                 let file = path.strip_prefix(&self.dir).unwrap_or(&path).to_string_lossy().into_owned();
                 Ok(Damage { file, key, offset: Some(offset), problem, expected, found })
             }

@@ -1,5 +1,5 @@
 //! A small data set with everything in it, for the tests of this crate.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its own part; a test may unwrap")]
 
 use std::path::Path;
 
@@ -28,8 +28,8 @@ pub(crate) fn sample(split: &str, sample: u64, image: &ImageSettings) -> (Sample
         captions: captions(sample),
         original_height: 480 + sample as u32,
         original_width: 640,
-        url: (sample % 2 == 0).then(|| format!("http://images.invalid/{sample}.jpg")),
-        license: (sample % 3 == 0).then(|| "CC BY 4.0".to_owned()),
+        url: sample.is_multiple_of(2).then(|| format!("http://images.invalid/{sample}.jpg")),
+        license: sample.is_multiple_of(3).then(|| "CC BY 4.0".to_owned()),
     };
     let payload = match image.format {
         ImageFormat::Npy => {
