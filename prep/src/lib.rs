@@ -1,1 +1,2 @@
-//! Placeholder.
+//! Sources to shards.
+pub mod source;
