@@ -32,7 +32,8 @@ enum Form {
 const FORMS: [Form; CAPTIONS_PER_SCENE] =
     [Form::Phrase, Form::Relation, Form::Count, Form::Sentences, Form::Tags];
 
-/// A detail that a plan may add.
+/// A detail that a plan may add. Its bits are about those by which it narrows a scene down: the log of
+/// its number of values, less for what is unevenly spread or may be true of any of several objects.
 #[derive(Clone, Copy, Debug)]
 enum Detail {
     Texture(usize),
@@ -43,8 +44,6 @@ enum Detail {
     Count,
 }
 
-/// About the bits by which a detail narrows down a scene: the log of its number of values, less for
-/// what is unevenly spread, or may be true of any of several objects.
 impl Detail {
     const OBJECT_BITS: f32 = 5.1;
     const RELATION_BITS: f32 = 2.4;
@@ -211,7 +210,7 @@ impl Writer<'_> {
 
     /// "A large red circle in the top left corner and a dotted blue star, on a gray background."
     fn phrase(&self) -> String {
-        let objects = self.joined(" and ", true);
+        let objects = self.joined();
         let told = if self.plan.count && self.plan.objects.len() == 1 {
             let single = self.say(0, &["a single", "only one", "just one"]);
             format!("{single} {}", self.noun(0) + &self.place_after(0))
@@ -225,7 +224,7 @@ impl Writer<'_> {
     fn related(&self) -> String {
         let Some(relation) = self.plan.relation else { return self.ground_first() };
         let (first, second) = (self.article(0) + &self.place_after(0), self.article(1));
-        let relation = relation_word(relation);
+        let relation = relation.word();
         let told = match self.say(0, &["plain", "verb", "turned"]) {
             "verb" => format!("{second} is {relation} {first}"),
             "turned" if self.plan.objects[0].1.place.is_none() => format!("{relation} {first} is {second}"),
@@ -252,7 +251,7 @@ impl Writer<'_> {
             3 => self.say(0, &["three shapes", "three objects"]),
             _ => self.say(0, &["four shapes", "four objects"]),
         };
-        format!("{}: {}", self.with_ground(count.into()), self.joined(" and ", true))
+        format!("{}: {}", self.with_ground(count.into()), self.joined())
     }
 
     /// "There is a red circle at the top, and a blue star below it. The background is gray."
@@ -265,7 +264,7 @@ impl Writer<'_> {
         let mut text = format!("{open} {}{}", self.article(0), self.place_after(0));
         if let Some(relation) = self.plan.relation {
             let and = self.say(1, &[", and", ", with"]);
-            text = format!("{text}{and} {} {} it", self.article(1), relation_word(relation));
+            text = format!("{text}{and} {} {} it", self.article(1), relation.word());
         }
         let ground = self.plan.ground.then(|| self.scene.ground.word());
         let tail = match (ground, self.plan.pattern.then_some(self.scene.pattern)) {
@@ -296,18 +295,17 @@ impl Writer<'_> {
     }
 
     /// All mentioned objects: "a, b and c".
-    fn joined(&self, last: &str, places: bool) -> String {
+    fn joined(&self) -> String {
         let count = self.plan.objects.len();
         (0..count).fold(String::new(), |text, mention| {
             let link = if mention == 0 {
                 ""
             } else if mention + 1 == count {
-                last
+                " and "
             } else {
                 ", "
             };
-            let place = if places { self.place_after(mention) } else { String::new() };
-            format!("{text}{link}{}{place}", self.article(mention))
+            format!("{text}{link}{}{}", self.article(mention), self.place_after(mention))
         })
     }
 
@@ -387,10 +385,6 @@ impl Writer<'_> {
         let on = self.say(2, &["on", "on", "against"]);
         format!("{told}{} {on} {}", if placed && told.len() > 24 { "," } else { "" }, with_article(&ground))
     }
-}
-
-fn relation_word(relation: Relation) -> &'static str {
-    relation.word()
 }
 
 fn pattern_plural(pattern: Pattern) -> &'static str {

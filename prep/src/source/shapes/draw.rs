@@ -39,6 +39,7 @@ pub(super) enum Field {
     CaptionOrder = 30,
     CaptionWord = 31,
     CaptionSecond = 32,
+    Tone = 33,
 }
 
 /// The draws of one scene.

@@ -12,8 +12,8 @@ pub(super) fn distance(shape: Shape, x: f32, y: f32) -> f32 {
         Shape::Circle => length(x, y) - 0.94,
         Shape::Square => x.abs().max(y.abs()) - 0.82,
         Shape::Triangle => {
-            let y = y - 0.2;
-            y.max(0.866_025_4 * x.abs() - 0.5 * y) - 0.56
+            let y = y - 0.16;
+            y.max(0.866_025_4 * x.abs() - 0.5 * y) - 0.51
         }
         // 0.66 wide, 1 high: the plane through both corners, normalised.
         Shape::Diamond => (x.abs() / 0.66 + y.abs() - 1.0) * 0.550_843_4,
@@ -82,7 +82,7 @@ mod tests {
                 }
             }
             // Of the 2,500 cells a unit square has, π · 2,500 = 7,854 make up the circle.
-            assert!((0.9..1.17).contains(&reach), "{shape:?} reaches {reach}");
+            assert!((0.9..1.16).contains(&reach), "{shape:?} reaches {reach}");
             assert!((2_400..7_200).contains(&inside), "{shape:?} covers {inside}");
         }
     }

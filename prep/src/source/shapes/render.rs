@@ -73,7 +73,7 @@ impl Backdrop {
                 let upper = noise[corner] + (noise[corner + 1] - noise[corner]) * part_x;
                 let lower = noise[below] + (noise[below + 1] - noise[below]) * part_x;
                 let grain = (upper + (lower - upper) * part_y) * self.noise_strength;
-                let light = self.light * (1.05 - 0.13 * along(self.light_angle, x, y));
+                let light = self.light * (1.03 - 0.07 * along(self.light_angle, x, y));
                 bytes.extend(pixel.map(|channel| (channel * light + grain + 0.5).clamp(0.0, 255.0) as u8));
             }
         }

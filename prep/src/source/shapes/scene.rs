@@ -235,7 +235,7 @@ fn other_kind(draws: &Draws, key: u64, split: ShapesSplit) -> (Shape, Colour, Te
 fn nested_object(draws: &Draws, key: u64, split: ShapesSplit, main: &Object) -> Option<Object> {
     let kind = other_kind(draws, key, split);
     let calm = match main.shape {
-        Shape::Ring => true,
+        Shape::Ring => kind.0 != Shape::Ring,
         Shape::Circle | Shape::Square => main.texture == Texture::Solid && kind.1.shows_over(main.colour),
         _ => false,
     };
@@ -277,13 +277,9 @@ fn object(draws: &Draws, key: u64, (shape, colour, texture): (Shape, Colour, Tex
 }
 
 fn look(draws: &Draws, key: u64, colour: Colour, radius: f32) -> Look {
-    let mut rgb = colour.rgb();
-    for (channel, field) in rgb.iter_mut().zip([Field::ToneRed, Field::ToneGreen, Field::ToneBlue]) {
-        *channel = (*channel + draws.between(field, key, -15.0, 15.0)).clamp(0.0, 255.0);
-    }
     Look {
         turn: draws.between(Field::Turn, key, -0.1, 0.1),
-        rgb,
+        rgb: toned(draws, key, colour.rgb()),
         texture_angle: draws.below(Field::TextureAngle, key, 4),
         texture_phase: draws.unit(Field::TexturePhase, key),
         texture_period: (0.05 + 0.36 * radius) * draws.between(Field::TexturePeriod, key, 0.92, 1.08),
@@ -291,19 +287,24 @@ fn look(draws: &Draws, key: u64, colour: Colour, radius: f32) -> Look {
 }
 
 fn backdrop(draws: &Draws, ground: Ground) -> Backdrop {
-    let mut rgb = ground.rgb();
-    for (channel, field) in rgb.iter_mut().zip([Field::ToneRed, Field::ToneGreen, Field::ToneBlue]) {
-        *channel = (*channel + draws.between(field, u64::MAX, -13.0, 13.0)).clamp(0.0, 255.0);
-    }
     Backdrop {
-        rgb,
+        rgb: toned(draws, u64::MAX, ground.rgb()),
         angle: draws.below(Field::BackgroundAngle, 0, 4),
         phase: draws.unit(Field::BackgroundPhase, 0),
         period: draws.between(Field::BackgroundPeriod, 0, 0.13, 0.2),
         strength: draws.between(Field::BackgroundStrength, 0, 0.75, 1.0),
-        light: draws.between(Field::Light, 0, 0.84, 1.04),
+        light: draws.between(Field::Light, 0, 0.88, 1.05),
         light_angle: draws.below(Field::LightAngle, 0, 4),
         noise_seed: draws.bits(Field::NoiseSeed, 0),
-        noise_strength: draws.between(Field::NoiseStrength, 0, 4.0, 16.0),
+        noise_strength: draws.between(Field::NoiseStrength, 0, 3.0, 12.0),
     }
+}
+
+/// A colour made lighter or darker, and a little off in hue: less so than would give gray a name.
+fn toned(draws: &Draws, key: u64, rgb: Rgb) -> Rgb {
+    let lightness = draws.between(Field::Tone, key, -16.0, 16.0);
+    let hues = [Field::ToneRed, Field::ToneGreen, Field::ToneBlue];
+    [0, 1, 2].map(|channel| {
+        (rgb[channel] + lightness + draws.between(hues[channel], key, -7.0, 7.0)).clamp(0.0, 255.0)
+    })
 }
