@@ -195,7 +195,12 @@ mod tests {
     fn the_pool_recycles_and_counts_what_goes_past_it() {
         let pool = Pool::new(2);
         let mut made = 0;
-        let mut take = || pool.take(|| { made += 1; buffer() });
+        let mut take = || {
+            pool.take(|| {
+                made += 1;
+                buffer()
+            })
+        };
         let held = [take(), take(), take()];
         assert_eq!(pool.fresh(), 1);
         held.into_iter().for_each(|b| pool.give_back(b));

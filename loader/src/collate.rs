@@ -106,7 +106,9 @@ impl EpochJob {
     fn write_text(&self, sample: u64, row: &Row<'_>, buffer: &mut Buffer) {
         let captions = row.captions;
         match self.source.config.captions {
-            Captions::All => buffer.push(sample, row.key, (0..captions.len()).filter_map(|i| captions.get(i))),
+            Captions::All => {
+                buffer.push(sample, row.key, (0..captions.len()).filter_map(|i| captions.get(i)))
+            }
             Captions::First => buffer.push(sample, row.key, captions.get(0).into_iter()),
             Captions::Random => {
                 let draw = self.streams.stream(sample, Purpose::Caption).below(captions.len() as u64);

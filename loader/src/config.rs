@@ -8,8 +8,10 @@ use crate::{
 };
 
 /// The mean and standard deviation that CLIP's pictures are normalised with, channel by channel (R, G, B).
-pub const CLIP_NORMALIZE: Normalize =
-    Normalize { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
+pub const CLIP_NORMALIZE: Normalize = Normalize {
+    mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+    std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+};
 
 /// Mean and standard deviation of each channel (R, G, B), in units of full white.
 #[derive(Clone, Copy, Debug, PartialEq)]

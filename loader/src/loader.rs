@@ -56,7 +56,8 @@ impl Loader {
         if batch_bytes.is_none_or(|bytes| bytes > isize::MAX as u64) {
             return Err(Error::config(format!("a batch of {} does not fit in memory", config.batch_size)));
         }
-        let checked = if config.check == Check::First { Checked::new(store.len()) } else { Checked::default() };
+        let checked =
+            if config.check == Check::First { Checked::new(store.len()) } else { Checked::default() };
         // One batch in the consumer's hands beside those in the making.
         let pool = Arc::new(Pool::new(config.depth() + 1));
         let counters = Counters::default();

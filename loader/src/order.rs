@@ -11,8 +11,9 @@
 
 use crate::error::{Error, Result};
 
-/// Pairs of Feistel rounds. Eight rounds pass every test below; twelve leave a margin at tens of nanoseconds.
-const ROUND_PAIRS: usize = 6;
+/// Pairs of Feistel rounds. With 6 pairs some permutations of 5 and 6 samples are visibly likelier than others (9
+/// deviations of chi-squared over 60,000 seeds, below), with 8 no more; 12 leave a margin and take 0.1 µs a sample.
+const ROUND_PAIRS: usize = 12;
 const DOMAIN: &str = "loader v1 order";
 
 /// How an epoch goes through its samples.
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn every_permutation_of_a_few_samples_is_equally_likely() {
-        for len in 2..6u64 {
+        for len in 2..7u64 {
             let mut counts = std::collections::BTreeMap::new();
             for seed in 0..60_000 {
                 *counts.entry(samples(seed, 0, len)).or_insert(0u64) += 1;
@@ -265,7 +266,10 @@ mod tests {
         }
         let pairs = len * (batch - 1) / 2;
         let expected = pairs as f64 * (batch - 1) as f64 / (len - 1) as f64;
-        assert!((again as f64 - expected).abs() < 5.0 * expected.sqrt(), "{again} pairs, {expected:.0} expected");
+        assert!(
+            (again as f64 - expected).abs() < 5.0 * expected.sqrt(),
+            "{again} pairs, {expected:.0} expected"
+        );
     }
 
     #[test]
@@ -277,7 +281,6 @@ mod tests {
     #[test]
     fn the_order_is_pinned_for_ever() {
         // A change here breaks the resume of every run that was trained with an earlier version.
-        assert_eq!(samples(0, 0, 8), PINNED);
+        assert_eq!(samples(0, 0, 8), [3, 6, 0, 7, 4, 2, 1, 5]);
     }
-    const PINNED: [u64; 8] = [0, 0, 0, 0, 0, 0, 0, 0];
 }

@@ -50,7 +50,9 @@ pub(crate) fn write_interleaved(interleaved: &[u8], target: Target<'_>) {
         }
         Target::F32(out, affine) => {
             for ((c, out), (scale, shift)) in out.chunks_mut(plane).enumerate().zip(affine) {
-                out.iter_mut().zip(pixels).for_each(|(out, pixel)| *out = f32::from(pixel[c]) * scale + shift);
+                out.iter_mut()
+                    .zip(pixels)
+                    .for_each(|(out, pixel)| *out = f32::from(pixel[c]) * scale + shift);
             }
         }
     }

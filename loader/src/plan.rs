@@ -65,7 +65,9 @@ impl Plan {
             return Err(Error::config(format!("a batch needs between 1 and 2^62 samples, not {batch_size}")));
         }
         if !batch_size.is_multiple_of(ranks) {
-            return Err(Error::config(format!("a batch of {batch_size} does not divide among {ranks} ranks")));
+            return Err(Error::config(format!(
+                "a batch of {batch_size} does not divide among {ranks} ranks"
+            )));
         }
         if remainder == Remainder::DropLast && batch_size > len {
             return Err(Error::config(format!(

@@ -72,7 +72,8 @@ impl<J: Job> Prefetch<J> {
         });
         let inline = (threads == 0).then(J::Scratch::default);
         let mut prefetch = Prefetch { shared, workers: Vec::new(), inline, failed: false };
-        let useful = threads.min(depth.max(1)).min(usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX));
+        let useful =
+            threads.min(depth.max(1)).min(usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX));
         for worker in 0..useful {
             let shared = Arc::clone(&prefetch.shared);
             let thread = std::thread::Builder::new().name(format!("loader-{worker}"));
@@ -197,28 +198,25 @@ impl<J: Job> Shared<J> {
 mod tests {
     use super::*;
     use std::{
-        sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+        sync::atomic::{AtomicU64, Ordering},
         time::Duration,
     };
 
     #[derive(Default)]
     struct Squares {
         made: Arc<AtomicU64>,
-        alive: Arc<AtomicUsize>,
+        /// Held as long as any worker holds the job.
+        token: Arc<()>,
         fail_at: Option<u64>,
         panic_at: Option<u64>,
         /// Sleeps longer for even numbers, so that later items are ready first.
         uneven: bool,
     }
 
-    /// Counts the workers alive by the scratch that each holds.
-    #[derive(Default)]
-    struct Nothing;
-
     impl Job for Squares {
         type Item = u64;
-        type Scratch = Nothing;
-        fn make(&self, number: u64, _: &mut Nothing) -> Result<u64> {
+        type Scratch = ();
+        fn make(&self, number: u64, (): &mut ()) -> Result<u64> {
             self.made.fetch_add(1, Ordering::SeqCst);
             if self.uneven && number.is_multiple_of(2) {
                 std::thread::sleep(Duration::from_millis(2));
@@ -231,14 +229,7 @@ mod tests {
         }
     }
 
-    impl Drop for Squares {
-        fn drop(&mut self) {
-            self.alive.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-
     fn squares(job: Squares, first: u64, end: u64, threads: usize) -> Prefetch<Squares> {
-        job.alive.fetch_add(1, Ordering::SeqCst);
         Prefetch::start(job, first, end, threads, 3).unwrap()
     }
 
@@ -287,12 +278,13 @@ mod tests {
 
     #[test]
     fn dropping_it_midway_joins_every_worker() {
-        let alive = Arc::new(AtomicUsize::new(0));
-        let job = Squares { alive: Arc::clone(&alive), uneven: true, ..Squares::default() };
+        let token = Arc::new(());
+        let job = Squares { token: Arc::clone(&token), uneven: true, ..Squares::default() };
         let mut items = squares(job, 0, 1000, 4);
         items.next().unwrap().unwrap();
+        assert_eq!(Arc::strong_count(&token), 2);
         drop(items);
         // Each worker holds the job; it is dropped only once all of them are gone.
-        assert_eq!(alive.load(Ordering::SeqCst), 0);
+        assert_eq!(Arc::strong_count(&token), 1);
     }
 }

@@ -7,7 +7,9 @@
 
 use std::path::Path;
 
-use shard::{ImageFormat, ImageSettings, Key, Manifest, Sample, SampleMeta, ShardWriter, SplitEntry, npy, place};
+use shard::{
+    ImageFormat, ImageSettings, Key, Manifest, Sample, SampleMeta, ShardWriter, SplitEntry, npy, place,
+};
 
 /// A data set to write.
 #[derive(Clone, Debug)]
@@ -83,7 +85,8 @@ impl Spec {
             let mut entries = Vec::new();
             for shard in 0..self.shards {
                 let mut writer = ShardWriter::create(&folder, shard, &self.image)?;
-                for (_, row) in placed.iter().filter(|(hash, _)| place::shard_of(*hash, self.shards) == shard) {
+                for (_, row) in placed.iter().filter(|(hash, _)| place::shard_of(*hash, self.shards) == shard)
+                {
                     let (meta, image) = (meta(split, *row, &self.image), self.payload(split, *row));
                     writer.append(&Sample { meta: &meta, image: &image })?;
                 }
@@ -102,9 +105,12 @@ impl Spec {
         let (height, width) = (self.image.height as usize, self.image.width as usize);
         let mut pixels = Vec::with_capacity(self.image.pixel_bytes());
         for c in 0..3 {
-            let (base, down, across) = (hash[c], i32::from(hash[3 + c] % 17) - 8, i32::from(hash[6 + c] % 17) - 8);
+            let (base, down, across) =
+                (hash[c], i32::from(hash[3 + c] % 17) - 8, i32::from(hash[6 + c] % 17) - 8);
             for y in 0..height as i32 {
-                pixels.extend((0..width as i32).map(|x| (i32::from(base) + y * down + x * across).clamp(0, 255) as u8));
+                pixels.extend(
+                    (0..width as i32).map(|x| (i32::from(base) + y * down + x * across).clamp(0, 255) as u8),
+                );
             }
         }
         pixels
