@@ -206,6 +206,7 @@ mod tests {
     struct Squares {
         made: Arc<AtomicU64>,
         /// Held as long as any worker holds the job.
+        #[expect(dead_code, reason = "counted, not read")]
         token: Arc<()>,
         fail_at: Option<u64>,
         panic_at: Option<u64>,
