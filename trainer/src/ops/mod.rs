@@ -12,6 +12,7 @@ mod simd;
 mod buffer;
 mod gemm;
 mod lanes;
+mod recycle;
 
 pub mod attention;
 pub mod block;
