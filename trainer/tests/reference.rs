@@ -204,6 +204,42 @@ fn kernels_agree_with_stock_operations_over_many_chunks() {
     });
 }
 
+fn block_params(t: &[&Tensor]) -> BlockParams {
+    let pair = |place: usize| [t[place].clone(), t[place + 1].clone()];
+    BlockParams {
+        ln_1: pair(1),
+        in_proj: pair(3),
+        out_proj: pair(5),
+        ln_2: pair(7),
+        c_fc: pair(9),
+        c_proj: pair(11),
+    }
+}
+
+/// The block that computes one row a sample gives what the whole block gives for that row.
+fn check_pruned_block(inputs: &[Tensor], shape: BlockShape, positions: &[u32]) {
+    let run = |pruned: bool| {
+        let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
+        let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
+        let params = block_params(&tensors);
+        let result = if pruned {
+            ops::residual_block_at(tensors[0], &params, shape, positions).unwrap()
+        } else {
+            let whole = ops::residual_block(tensors[0], &params, shape).unwrap();
+            ops::select_positions(&whole, positions).unwrap()
+        };
+        let loss = (&result * wave(result.dims(), 0.5)).unwrap().sum_all().unwrap();
+        let grads = loss.backward().unwrap();
+        let grads: Vec<Tensor> = vars.iter().map(|v| grads.get(v).unwrap().clone()).collect();
+        (result, grads)
+    };
+    let ((found, dfound), (expected, dexpected)) = (run(true), run(false));
+    assert_close("pruned block", &found, &expected, TOLERANCE);
+    for (place, (found, expected)) in dfound.iter().zip(&dexpected).enumerate() {
+        assert_close(&format!("pruned block gradient {place}"), found, expected, 2e-5);
+    }
+}
+
 #[test]
 fn the_fused_block_agrees_with_its_parts() {
     for (causal, activation) in [(false, Activation::Gelu), (true, Activation::QuickGelu)] {
@@ -225,18 +261,9 @@ fn the_fused_block_agrees_with_its_parts() {
             small(&[d, h], 2.0),
             small(&[d], 2.1),
         ];
-        check_against_stock("block", &inputs, |t| {
-            let pair = |place: usize| [t[place].clone(), t[place + 1].clone()];
-            let params = BlockParams {
-                ln_1: pair(1),
-                in_proj: pair(3),
-                out_proj: pair(5),
-                ln_2: pair(7),
-                c_fc: pair(9),
-                c_proj: pair(11),
-            };
-            ops::residual_block(t[0], &params, shape)
-        });
+        check_against_stock("block", &inputs, |t| ops::residual_block(t[0], &block_params(t), shape));
+        let positions: Vec<u32> = (0..61).map(|sample| sample % 17).collect();
+        check_pruned_block(&inputs, shape, &positions);
     }
 }
 

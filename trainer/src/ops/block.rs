@@ -16,6 +16,7 @@ use super::buffer::{on_kernels, read, slice, sum_in_order, tensor};
 use super::gelu::{self, Activation, activate};
 use super::layer_norm::{self, layer_norm};
 use super::linear::{backward_input, backward_weight, forward_rows, linear};
+use super::pool::select_positions;
 use super::recycle::Buffer;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -92,12 +93,39 @@ pub fn residual_block(x: &Tensor, params: &BlockParams, shape: BlockShape) -> Re
     x.contiguous()?.apply_op2(&flat, Block { shape, heads, sizes, keep, kept: Mutex::new(None) })
 }
 
+/// Row `positions[b]` of each sample of a block's output: (B, D).
+///
+/// The last block of a tower that is pooled at one position needs queries, output projection and
+/// feed-forward layer for that row alone, which saves three quarters of its work. The numbers are those of
+/// [`residual_block`] followed by [`select_positions`], to rounding.
+///
+/// # Errors
+/// Those of [`residual_block`] and [`select_positions`].
+pub fn residual_block_at(
+    x: &Tensor,
+    p: &BlockParams,
+    shape: BlockShape,
+    positions: &[u32],
+) -> Result<Tensor> {
+    let normed = layer_norm(x, &p.ln_1[0], &p.ln_1[1], shape.eps)?;
+    let qkv = linear(&normed, &p.in_proj[0], Some(&p.in_proj[1]))?;
+    let attended = select_positions(&attention(&qkv, shape.heads, shape.causal)?, positions)?;
+    let middle =
+        (select_positions(x, positions)? + linear(&attended, &p.out_proj[0], Some(&p.out_proj[1]))?)?;
+    feed_forward(middle, p, shape)
+}
+
 /// The block from single operations: the reference, and the path of other devices.
-pub(crate) fn composite(x: &Tensor, p: &BlockParams, shape: BlockShape) -> Result<Tensor> {
+fn composite(x: &Tensor, p: &BlockParams, shape: BlockShape) -> Result<Tensor> {
     let normed = layer_norm(x, &p.ln_1[0], &p.ln_1[1], shape.eps)?;
     let qkv = linear(&normed, &p.in_proj[0], Some(&p.in_proj[1]))?;
     let attended = attention(&qkv, shape.heads, shape.causal)?;
     let middle = (x + linear(&attended, &p.out_proj[0], Some(&p.out_proj[1]))?)?;
+    feed_forward(middle, p, shape)
+}
+
+/// The second half of a block.
+fn feed_forward(middle: Tensor, p: &BlockParams, shape: BlockShape) -> Result<Tensor> {
     let normed = layer_norm(&middle, &p.ln_2[0], &p.ln_2[1], shape.eps)?;
     let hidden = activate(&linear(&normed, &p.c_fc[0], Some(&p.c_fc[1]))?, shape.activation)?;
     middle + linear(&hidden, &p.c_proj[0], Some(&p.c_proj[1]))?
