@@ -1,6 +1,8 @@
 //! Operations, a whole model and the optimizer against values that PyTorch computed in double precision
 //! (`fixtures/generate.py`), and the kernels at larger sizes against stock candle operations in f64.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use std::collections::HashMap;
 use trainer::loss::contrastive_loss;

@@ -77,7 +77,7 @@ pub fn residual_block(x: &Tensor, params: &BlockParams, shape: BlockShape) -> Re
     let expected = sizes.lengths();
     if params.all().zip(expected).any(|(t, len)| t.elem_count() != len)
         || shape.heads == 0
-        || width % shape.heads != 0
+        || !width.is_multiple_of(shape.heads)
     {
         bail!("residual_block: parameters do not fit width {width}, {} heads", shape.heads)
     }
@@ -169,6 +169,13 @@ struct Kept {
     hidden: Buffer,
 }
 
+/// What the backward pass of one task reads: its rows of the input, what was kept, and the output's gradient.
+struct Task<'a> {
+    x: &'a [f32],
+    kept: &'a Kept,
+    grad: &'a [f32],
+}
+
 /// Buffers of one backward group, sized for the largest task and reused by each.
 struct Scratch {
     normed: Buffer,
@@ -256,14 +263,13 @@ impl Block {
     /// Runs one task backward: writes `dx`, adds to the parameters' gradients.
     fn backward_task(
         &self,
-        x: &[f32],
+        task: &Task<'_>,
         params: &[&[f32]; 12],
-        kept: &Kept,
-        grad: &[f32],
         dx: &mut [f32],
         dparams: &mut [&mut [f32]; 12],
         s: &mut Scratch,
     ) {
+        let Task { x, kept, grad } = *task;
         let Sizes { width, hidden } = self.sizes;
         let rows = x.len() / width;
         let eps = self.shape.eps;
@@ -326,7 +332,7 @@ impl Block {
                 let (x, grad) = (&x[range.clone()], &grad[range]);
                 let tasks = x.chunks(task).zip(grad.chunks(task)).zip(dx.chunks_mut(task)).zip(kept);
                 for (((x, grad), dx), kept) in tasks {
-                    self.backward_task(x, &params, kept, grad, dx, &mut dparams, &mut scratch);
+                    self.backward_task(&Task { x, kept, grad }, &params, dx, &mut dparams, &mut scratch);
                 }
                 part
             })
