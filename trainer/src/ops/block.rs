@@ -7,7 +7,7 @@
 //! every operation, on one thread) sees one edge a block instead of ten. The twelve parameters travel as
 //! one concatenated tensor because a candle custom op takes three arguments at most. Kept for the backward
 //! pass: packed qkv, attention output, `m` and the pre-activation; the rest is computed anew. Weight
-//! gradients are summed in [`GROUPS`] fixed groups of tasks, which are then added in order.
+//! gradients are summed in `GROUPS` fixed groups of tasks, which are then added in order.
 //!
 //! Left out: dropout, and mixed precision; other devices run the composite of single operations.
 
@@ -216,7 +216,7 @@ struct Block {
 }
 
 impl Block {
-    /// Elements of `x` that one task takes: whole samples, about [`ROWS`] tokens.
+    /// Elements of `x` that one task takes: whole samples, about `ROWS` tokens.
     fn task_len(&self) -> usize {
         let samples = ((ROWS + self.heads.tokens / 2) / self.heads.tokens).max(1);
         samples * self.heads.tokens * self.sizes.width
