@@ -73,6 +73,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("train.checkpoint_every", STEPS),
     ("train.keep_checkpoints", Whole(1, 1_000_000)),
     ("train.threads", Whole(1, 1024)),
+    ("train.device", Word(&["cpu", "cuda"])),
 ];
 
 impl Kind {

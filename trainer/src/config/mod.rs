@@ -6,6 +6,7 @@
 pub mod keys;
 pub mod preset;
 
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -194,6 +195,8 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Threads of the loader; they change no result.
     pub threads: usize,
+    /// What the run computes on.
+    pub device: DeviceChoice,
 }
 
 impl Default for TrainConfig {
@@ -206,6 +209,7 @@ impl Default for TrainConfig {
             checkpoint_every: 500,
             keep_checkpoints: 2,
             threads: 2,
+            device: DeviceChoice::Cpu,
         }
     }
 }
