@@ -67,6 +67,15 @@ pub enum Error {
         #[source]
         source: candle_core::Error,
     },
+    /// The loader could not open or read the data set.
+    #[error("could not {doing}")]
+    Loader {
+        /// What was being done.
+        doing: String,
+        /// The cause; it names the shard and the sample.
+        #[source]
+        source: Box<loader::Error>,
+    },
     /// A tokenizer could not be trained, loaded or used.
     #[error("tokenizer {name}: {reason}")]
     Tokenizer {
@@ -164,5 +173,11 @@ impl Error {
     /// For `map_err` on tensor operations: `.map_err(Error::tensor("save the weights"))`.
     pub fn tensor(doing: &'static str) -> impl FnOnce(candle_core::Error) -> Self {
         move |source| Self::Tensor { doing, source }
+    }
+
+    /// For `map_err` on the loader: `.map_err(Error::loader("read a batch"))`.
+    pub fn loader(doing: impl Into<String>) -> impl FnOnce(loader::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Loader { doing, source: Box::new(source) }
     }
 }

@@ -3,6 +3,7 @@
 pub mod baseline;
 pub mod checkpoint;
 pub mod config;
+pub mod data;
 pub mod device;
 pub mod error;
 pub mod fsync;
@@ -10,6 +11,7 @@ pub mod hub;
 pub mod metrics;
 pub mod resize;
 pub mod retrieval;
+pub mod run;
 pub mod tensorboard;
 pub mod tokenizer;
 

@@ -51,6 +51,11 @@ pub struct Recall {
 }
 
 impl Recall {
+    /// At 1, 5 and 10.
+    pub fn shares(&self) -> [f64; 3] {
+        [self.r1, self.r5, self.r10]
+    }
+
     fn from_shares([r1, r5, r10]: [f64; 3]) -> Self {
         Self { r1, r5, r10 }
     }

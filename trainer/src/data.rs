@@ -1,0 +1,197 @@
+//! A data set's batches as tensors: pixels at the model's size, captions as token ids.
+//!
+//! Opens the loaders that a configuration asks for. Leaves out order and prefetching, which are the
+//! loader's, and devices' names.
+
+use crate::config::{CaptionChoice, Config, OrderChoice};
+use crate::error::{Error, Result};
+use crate::resize::Downscale;
+use crate::tokenizer::{Encoded, Tokenizer};
+use candle_core::{Device, Tensor};
+use loader::{Batch, Captions, Loader, LoaderConfig, Normalize, Order, Output, Pixels, Remainder};
+use std::path::Path;
+
+/// One batch on the device.
+#[derive(Debug)]
+pub struct TensorBatch {
+    /// f32, shape (samples, 3, size, size), normalised.
+    pub pixel_values: Tensor,
+    /// u32, shape (captions, context length).
+    pub input_ids: Tensor,
+    /// u32, shape (captions): the place of each end marker.
+    pub eot_positions: Tensor,
+}
+
+/// Opens the training split: the configured order, whole batches only.
+///
+/// # Errors
+/// [`Error::Loader`], and [`Error::Data`] when the view has not one batch or the pictures are too small.
+pub fn open_train(config: &Config, data: &Path) -> Result<Loader> {
+    let view = &config.data;
+    let loader = open(
+        config,
+        data,
+        LoaderConfig {
+            split: view.split.clone(),
+            batch_size: view.batch_size,
+            remainder: Some(Remainder::DropLast),
+            seed: config.train.seed,
+            order: match view.order {
+                OrderChoice::Global => Order::Global,
+                OrderChoice::None => Order::None,
+            },
+            fraction: view.fraction,
+            captions: match view.captions {
+                CaptionChoice::Random => Captions::Random,
+                CaptionChoice::First => Captions::First,
+            },
+            threads: config.train.threads,
+            ..LoaderConfig::default()
+        },
+    )?;
+    if loader.batch_count() == 0 {
+        let reason = format!(
+            "the view has {} samples, which is not one batch of data.batch_size = {}",
+            loader.len(),
+            view.batch_size
+        );
+        return Err(Error::Data { data: data.to_path_buf(), reason });
+    }
+    Ok(loader)
+}
+
+/// Opens a split for evaluation: every sample once, with all captions.
+///
+/// # Errors
+/// As [`open_train`].
+pub fn open_eval(config: &Config, data: &Path, split: &str, fraction: f64) -> Result<Loader> {
+    let settings = LoaderConfig {
+        split: split.to_owned(),
+        batch_size: config.data.batch_size.min(256),
+        remainder: Some(Remainder::PadLast),
+        order: Order::None,
+        fraction,
+        captions: Captions::All,
+        threads: config.train.threads,
+        ..LoaderConfig::default()
+    };
+    open(config, data, settings)
+}
+
+fn open(config: &Config, data: &Path, mut settings: LoaderConfig) -> Result<Loader> {
+    let doing = || format!("open the split {:?} of {}", settings.split, data.display());
+    let dataset = shard::Dataset::open(data).map_err(|e| Error::loader(doing())(e.into()))?;
+    let image = &dataset.manifest().image;
+    let size = config.model.vision.image_size;
+    // Pixels of the right size are normalised by the loader's threads; others are averaged down here.
+    settings.output = if (image.height as usize, image.width as usize) == (size, size) {
+        let (mean, std) = config.data.normalize.mean_std();
+        Output::F32(Normalize { mean, std })
+    } else {
+        Output::U8
+    };
+    let doing = doing();
+    let loader = Loader::open(data, settings).map_err(Error::loader(doing))?;
+    if size > loader.height() || size > loader.width() {
+        let reason = format!(
+            "its pictures are {} × {} pixels, and model.vision.image_size = {size} is larger",
+            loader.height(),
+            loader.width()
+        );
+        return Err(Error::Data { data: data.to_path_buf(), reason });
+    }
+    Ok(loader)
+}
+
+/// What turns a loader's batches into tensors.
+#[derive(Debug)]
+pub struct Tensors<'a> {
+    tokenizer: &'a Tokenizer,
+    context_length: usize,
+    downscale: Option<Downscale>,
+    size: usize,
+    device: Device,
+    shuffle_captions: bool,
+}
+
+impl<'a> Tensors<'a> {
+    /// For the batches of `loader` under `config`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when the pictures are smaller than the model's.
+    pub fn new(config: &Config, loader: &Loader, tokenizer: &'a Tokenizer, device: &Device) -> Result<Self> {
+        let size = config.model.vision.image_size;
+        let downscale = match loader.config().output {
+            Output::F32(_) => None,
+            Output::U8 => {
+                let mean_std = config.data.normalize.mean_std();
+                let downscale = Downscale::new(loader.height(), loader.width(), size, mean_std);
+                Some(downscale.ok_or_else(|| Error::Data {
+                    data: loader.dataset().dir().to_path_buf(),
+                    reason: format!("its pictures are smaller than model.vision.image_size = {size}"),
+                })?)
+            }
+        };
+        Ok(Self {
+            tokenizer,
+            context_length: config.model.text.context_length,
+            downscale,
+            size,
+            device: device.clone(),
+            shuffle_captions: config.data.shuffle_captions,
+        })
+    }
+
+    /// A training batch: each sample's drawn caption beside its picture.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] and [`Error::Tensor`].
+    pub fn train(&self, batch: &Batch) -> Result<TensorBatch> {
+        let count = batch.len();
+        // The control: every caption goes to the next picture but a few, the same shift for the whole batch.
+        let shift = if self.shuffle_captions && count > 1 {
+            1 + (batch.epoch() + batch.number()) as usize % (count - 1)
+        } else {
+            0
+        };
+        let captions: Vec<&str> = (0..count).map(|i| batch.caption((i + shift) % count)).collect();
+        let (input_ids, eot_positions) = self.captions(&captions)?;
+        Ok(TensorBatch { pixel_values: self.pixels(batch, count)?, input_ids, eot_positions })
+    }
+
+    /// The pictures of the first `count` samples: f32, shape (count, 3, size, size).
+    ///
+    /// # Errors
+    /// [`Error::Tensor`].
+    pub fn pixels(&self, batch: &Batch, count: usize) -> Result<Tensor> {
+        let sample = 3 * batch.height() * batch.width();
+        let shape = (count, 3, self.size, self.size);
+        let tensor = match (batch.pixels(), &self.downscale) {
+            (Pixels::U8(pixels), Some(downscale)) => {
+                let small = downscale.apply(&pixels[..count * sample], batch.height());
+                Tensor::from_vec(small, shape, &self.device)
+            }
+            (Pixels::F32(pixels), _) => Tensor::from_slice(&pixels[..count * sample], shape, &self.device),
+            (Pixels::U8(_), None) => {
+                Err(candle_core::Error::Msg("bytes without a size to bring them to".into()))
+            }
+        };
+        tensor.map_err(Error::tensor("bring a batch's pictures to the device"))
+    }
+
+    /// Captions as ids and places of the end markers.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] and [`Error::Tensor`].
+    pub fn captions(&self, captions: &[&str]) -> Result<(Tensor, Tensor)> {
+        let Encoded { input_ids, eot_positions, length } =
+            self.tokenizer.encode(captions, self.context_length)?;
+        let to_device = |values: Vec<u32>, shape: &[usize]| {
+            Tensor::from_vec(values, shape, &self.device)
+                .map_err(Error::tensor("bring a batch's captions to the device"))
+        };
+        let input_ids = to_device(input_ids, &[captions.len(), length])?;
+        let eot_positions = to_device(eot_positions, &[captions.len()])?;
+        Ok((input_ids, eot_positions))
+    }
+}
