@@ -1,0 +1,173 @@
+//! Samples → a shard's two files. Each is written beside its place, synced and renamed, so a file with a
+//! shard's name is whole. It leaves out which sample goes where (`place`) and the manifest.
+
+use std::{
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Error, ImageSettings, IndexRow, Payload, Result, Sample, ShardEntry, checksum, index,
+    manifest::shard_name, npy, tar,
+};
+
+/// Writes `path` through a sibling temporary file: synced, then renamed over it, then the folder synced.
+///
+/// # Errors
+/// `Io`; the temporary file is removed, what stood at `path` stays.
+pub fn replace_file(path: &Path, fill: impl FnOnce(&mut fs_err::File) -> io::Result<()>) -> Result<()> {
+    let temporary = temporary_path(path);
+    let written = (|| {
+        let mut file = fs_err::File::create(&temporary)?;
+        fill(&mut file)?;
+        file.sync_all()
+    })();
+    match written.map_err(Error::io("write", path)).and_then(|()| commit(&temporary, path)) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let _ = fs_err::remove_file(&temporary); // the first error is the one to tell
+            Err(error)
+        }
+    }
+}
+
+/// `.NAME.tmp` beside `path`.
+fn temporary_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+/// Renames a synced file into place and syncs the folder, without which the rename itself may be lost.
+fn commit(temporary: &Path, path: &Path) -> Result<()> {
+    fs_err::rename(temporary, path).map_err(Error::io("write", path))?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
+}
+
+/// Writes one shard, sample by sample.
+#[derive(Debug)]
+pub struct ShardWriter {
+    dir: PathBuf,
+    name: String,
+    image: ImageSettings,
+    tar: BufWriter<fs_err::File>,
+    temporary: PathBuf,
+    digest: blake3::Hasher,
+    position: u64,
+    rows: Vec<IndexRow>,
+    json: Vec<u8>,
+}
+
+impl ShardWriter {
+    /// Starts shard number `shard` in the split's folder `dir`, which exists.
+    ///
+    /// # Errors
+    /// `Io`; `Unfit` for settings that the format cannot hold.
+    pub fn create(dir: &Path, shard: u32, image: &ImageSettings) -> Result<Self> {
+        if let Some(problem) = image.problem() {
+            return Err(Error::unfit("image settings", "", problem));
+        }
+        let name = shard_name(shard);
+        let temporary = temporary_path(&dir.join(format!("{name}.tar")));
+        let file = fs_err::File::create(&temporary).map_err(Error::io("write", &temporary))?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            name,
+            image: image.clone(),
+            tar: BufWriter::with_capacity(1 << 20, file),
+            temporary,
+            digest: blake3::Hasher::new(),
+            position: 0,
+            rows: Vec::new(),
+            json: Vec::new(),
+        })
+    }
+
+    /// Samples so far.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none yet.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Appends a sample: its picture, then its JSON.
+    ///
+    /// # Errors
+    /// `Unfit` where the payload does not have the settings' shape; `Io`.
+    pub fn append(&mut self, sample: &Sample<'_>) -> Result<()> {
+        self.check(sample)?;
+        let key = &sample.meta.key;
+        let image = self.member(&format!("{key}.{}", self.image.format.name()), sample.image)?;
+        let mut json = std::mem::take(&mut self.json);
+        json.clear();
+        serde_json::to_writer(&mut json, sample.meta).expect("a struct of texts and numbers");
+        let written = self.member(&format!("{key}.json"), &json);
+        self.json = json;
+        self.rows.push(IndexRow { meta: sample.meta.clone(), image, json: written? });
+        Ok(())
+    }
+
+    fn check(&self, sample: &Sample<'_>) -> Result<()> {
+        let Some(bytes) = npy::payload_bytes(&self.image) else { return Ok(()) };
+        let header = npy::header(&self.image);
+        if sample.image.len() as u64 != bytes || !sample.image.starts_with(&header) {
+            let found = format!("{} bytes for {}", sample.image.len(), sample.meta.key);
+            return Err(Error::unfit(
+                "image payload",
+                &found,
+                "the npy header and pixels of the image settings",
+            ));
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, name: &str, payload: &[u8]) -> Result<Payload> {
+        let header = tar::header(name, payload.len() as u64)?;
+        self.write(&header)?;
+        let entry =
+            Payload { offset: self.position, bytes: payload.len() as u64, crc32: checksum::crc32(payload) };
+        self.write(payload)?;
+        let padding = (tar::padded(entry.bytes) - entry.bytes) as usize;
+        self.write(&[0; tar::BLOCK_BYTES as usize][..padding])?;
+        Ok(entry)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.digest.update(bytes);
+        self.position += bytes.len() as u64;
+        self.tar.write_all(bytes).map_err(Error::io("write", &self.temporary))
+    }
+
+    /// Ends the archive, syncs it, puts it and its index into place.
+    ///
+    /// # Errors
+    /// `Io`, `Arrow`.
+    pub fn commit(mut self) -> Result<ShardEntry> {
+        self.write(&[0; tar::END_BYTES as usize])?;
+        self.tar.flush().map_err(Error::io("write", &self.temporary))?;
+        self.tar.get_ref().sync_all().map_err(Error::io("sync", &self.temporary))?;
+        let index_path = self.dir.join(format!("{}.arrow", self.name));
+        let index = index::encode(&self.rows, &self.image, &index_path)?;
+        commit(&self.temporary, &self.dir.join(format!("{}.tar", self.name)))?;
+        replace_file(&index_path, |file| file.write_all(&index))?;
+        Ok(ShardEntry {
+            name: std::mem::take(&mut self.name),
+            samples: self.rows.len() as u64,
+            tar_bytes: self.position,
+            tar_blake3: self.digest.finalize().to_hex().to_string(),
+            index_bytes: index.len() as u64,
+            index_blake3: checksum::blake3_hex(&index),
+            side_tables: Default::default(),
+        })
+    }
+}
+
+impl Drop for ShardWriter {
+    /// A shard that was not committed leaves nothing behind.
+    fn drop(&mut self) {
+        let _ = fs_err::remove_file(&self.temporary);
+    }
+}
