@@ -9,6 +9,7 @@ pub mod error;
 pub mod fsync;
 pub mod hub;
 pub mod metrics;
+pub mod plots;
 pub mod resize;
 pub mod retrieval;
 pub mod run;

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// [`Error::Plot`] and [`Error::Io`].
 pub fn draw(run: &Path, rows: &[Row]) -> Result<Vec<PathBuf>> {
-    let train: Vec<&TrainRow> = rows.iter().filter_map(|r| if let Row::Train(r) = r { Some(r) } else { None }).collect();
-    let val: Vec<&ValRow> = rows.iter().filter_map(|r| if let Row::Val(r) = r { Some(r) } else { None }).collect();
+    let train: Vec<&TrainRow> =
+        rows.iter().filter_map(|r| if let Row::Train(r) = r { Some(r) } else { None }).collect();
+    let val: Vec<&ValRow> =
+        rows.iter().filter_map(|r| if let Row::Val(r) = r { Some(r) } else { None }).collect();
     let of_train = |name: &str, value: &dyn Fn(&TrainRow) -> f64| {
         Series::new(name, train.iter().map(|row| (row.step as f64, value(row))).collect())
     };
@@ -43,7 +45,8 @@ pub fn draw(run: &Path, rows: &[Row]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for (file, name, series) in charts {
         let path = folder.join(format!("{file}.png"));
-        let chart = Chart { title: title.clone(), panels: vec![Panel::new(name, series)], ..Chart::default() };
+        let chart =
+            Chart { title: title.clone(), panels: vec![Panel::new(name, series)], ..Chart::default() };
         let png = chart
             .draw()
             .and_then(|picture| picture.to_png())
