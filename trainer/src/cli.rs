@@ -39,7 +39,10 @@ checkpoints/ and plots/. Ctrl-C finishes the step, saves a checkpoint and exits 
 Ctrl-C ends at once. `--help` lists every key.";
 
 fn train_long_help() -> String {
-    format!("{TRAIN_HELP}\n\nKeys of the configuration and what they take:\n{}", trainer::config::keys::listing())
+    format!(
+        "{TRAIN_HELP}\n\nKeys of the configuration and what they take:\n{}",
+        trainer::config::keys::listing()
+    )
 }
 
 /// What `train` takes.

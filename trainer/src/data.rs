@@ -16,10 +16,10 @@ use std::path::Path;
 pub struct TensorBatch {
     /// f32, shape (samples, 3, size, size), normalised.
     pub pixel_values: Tensor,
-    /// u32, shape (captions, context length).
+    /// u32, shape (captions, length): cut behind the longest caption.
     pub input_ids: Tensor,
-    /// u32, shape (captions): the place of each end marker.
-    pub eot_positions: Tensor,
+    /// The place of each end marker.
+    pub eot_positions: Vec<u32>,
 }
 
 /// Opens the training split: the configured order, whole batches only.
@@ -179,19 +179,18 @@ impl<'a> Tensors<'a> {
         tensor.map_err(Error::tensor("bring a batch's pictures to the device"))
     }
 
-    /// Captions as ids and places of the end markers.
+    /// Captions as ids, u32 of shape (captions, length), and the places of their end markers.
+    ///
+    /// The rows are cut behind the longest caption: a causal tower sees nothing behind an end marker.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] and [`Error::Tensor`].
-    pub fn captions(&self, captions: &[&str]) -> Result<(Tensor, Tensor)> {
-        let Encoded { input_ids, eot_positions, length } =
-            self.tokenizer.encode(captions, self.context_length)?;
-        let to_device = |values: Vec<u32>, shape: &[usize]| {
-            Tensor::from_vec(values, shape, &self.device)
-                .map_err(Error::tensor("bring a batch's captions to the device"))
-        };
-        let input_ids = to_device(input_ids, &[captions.len(), length])?;
-        let eot_positions = to_device(eot_positions, &[captions.len()])?;
+    pub fn captions(&self, captions: &[&str]) -> Result<(Tensor, Vec<u32>)> {
+        let Encoded { input_ids, eot_positions, length } = self.tokenizer.encode(captions, self.context_length)?;
+        let longest = eot_positions.iter().max().map_or(length, |last| *last as usize + 1);
+        let cut = input_ids.chunks_exact(length).flat_map(|row| &row[..longest]).copied().collect();
+        let input_ids = Tensor::from_vec::<_, u32>(cut, (captions.len(), longest), &self.device)
+            .map_err(Error::tensor("bring a batch's captions to the device"))?;
         Ok((input_ids, eot_positions))
     }
 }

@@ -49,7 +49,7 @@ pub fn embed(
         }
         left -= count;
         let pixels = tensors.pixels(&batch, count)?;
-        let features = model.image_features(&pixels).map_err(Error::tensor("embed images"))?;
+        let features = model.encode_image(&pixels).map_err(Error::tensor("embed images"))?;
         let first = embedded.images.len();
         append(&mut embedded.images, &features)?;
         for i in 0..count {
@@ -70,10 +70,16 @@ pub fn embed(
     Ok(embedded)
 }
 
-fn embed_captions(model: &Clip, tensors: &Tensors<'_>, captions: &[String], into: &mut Features) -> Result<()> {
+fn embed_captions(
+    model: &Clip,
+    tensors: &Tensors<'_>,
+    captions: &[String],
+    into: &mut Features,
+) -> Result<()> {
     let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
     let (input_ids, eot_positions) = tensors.captions(&captions)?;
-    let features = model.text_features(&input_ids, &eot_positions).map_err(Error::tensor("embed captions"))?;
+    let features =
+        model.encode_text(&input_ids, &eot_positions).map_err(Error::tensor("embed captions"))?;
     append(into, &features)
 }
 

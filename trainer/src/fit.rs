@@ -12,7 +12,7 @@ use crate::fsync;
 use crate::metrics::{self, MetricsLog, Row, TrainRow, ValRow};
 use crate::plots;
 use crate::run::RunFolder;
-use crate::step::{StepResult, TrainState};
+use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
 use candle_core::Device;
 use loader::{Batch, Loader};
@@ -87,8 +87,14 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         let saved = checkpoint::read_state(&latest)?;
         saved.check(&latest, identity)?;
         let weights = checkpoint::read_model(&latest, &saved, &device)?;
-        model.load(&weights, &checkpoint::read_optimizer(&latest, &saved, &device)?, saved.step)?;
-        state = State { step: saved.step, samples_seen: saved.samples_seen, epoch: saved.epoch, position: saved.position, ..state };
+        model.load(weights, checkpoint::read_optimizer(&latest, &saved, &device)?, saved.step)?;
+        state = State {
+            step: saved.step,
+            samples_seen: saved.samples_seen,
+            epoch: saved.epoch,
+            position: saved.position,
+            ..state
+        };
     }
     run.keep(config, &tokenizer)?;
     let log = MetricsLog::open(job.run, state.step)?;
@@ -102,7 +108,10 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         val: &val,
         model,
         saved_at: if state.step > 0 { Some(state.step) } else { None },
-        evaluated_at: metrics::read(job.run)?.iter().rev().find_map(|r| matches!(r, Row::Val(_)).then(|| r.step())),
+        evaluated_at: metrics::read(job.run)?
+            .iter()
+            .rev()
+            .find_map(|r| matches!(r, Row::Val(_)).then(|| r.step())),
         state,
         total,
         log,
@@ -157,17 +166,22 @@ struct Fit<'a> {
 impl Fit<'_> {
     fn run(&mut self) -> Result<Outcome> {
         let tensors = Tensors::new(self.job.config, self.loader, self.tokenizer, &self.device)?;
-        if self.state.step > 0 && self.is_due(self.job.config.train.eval_every) && self.evaluated_at != Some(self.state.step) {
+        if self.state.step > 0
+            && self.is_due(self.job.config.train.eval_every)
+            && self.evaluated_at != Some(self.state.step)
+        {
             // The run was stopped between this step and its evaluation.
             self.evaluate()?;
         }
         while self.state.step < self.total {
             let (epoch, position) = (self.state.epoch, self.state.position);
-            let mut batches = self.loader.epoch_from(epoch, position).map_err(Error::loader("begin an epoch"))?;
+            let mut batches =
+                self.loader.epoch_from(epoch, position).map_err(Error::loader("begin an epoch"))?;
             while self.state.step < self.total {
                 let waiting = Instant::now();
                 let Some(batch) = batches.next() else { break };
-                let batch = batch.map_err(Error::loader(format!("read the batch of step {}", self.state.step + 1)))?;
+                let batch = batch
+                    .map_err(Error::loader(format!("read the batch of step {}", self.state.step + 1)))?;
                 let inputs = tensors.train(&batch)?;
                 self.window.waited += waiting.elapsed();
                 self.step(&batch, &inputs)?;
@@ -187,7 +201,7 @@ impl Fit<'_> {
         let result = self.model.train_step(inputs)?;
         let StepResult { loss, lr, grad_norm, logit_scale } = match result {
             Ok(result) => result,
-            Err((what, value)) => return Err(self.not_finite(batch, what, value)),
+            Err(NotFinite { what, value }) => return Err(self.not_finite(batch, what, value)),
         };
         let next = self.loader.state_after(batch);
         let row = {
@@ -251,7 +265,8 @@ impl Fit<'_> {
     fn evaluate(&mut self) -> Result<()> {
         let config = self.job.config;
         let limit = Some(config.train.eval_limit).filter(|limit| *limit > 0);
-        let embedded = embed::embed(self.model.clip(), config, self.val, self.tokenizer, &self.device, limit)?;
+        let embedded =
+            embed::embed(self.model.clip(), config, self.val, self.tokenizer, &self.device, limit)?;
         let found = embedded.recall()?;
         let row = ValRow {
             step: self.state.step,
@@ -275,7 +290,7 @@ impl Fit<'_> {
     fn save(&mut self) -> Result<PathBuf> {
         self.log.sync()?;
         let keep = self.job.config.train.keep_checkpoints;
-        let (weights, moments) = (self.model.weights(), self.model.moments()?);
+        let (weights, moments) = (self.model.weights(), self.model.moments());
         let path = self.checkpoints.save(self.state.clone(), &weights, &moments, keep)?;
         self.saved_at = Some(self.state.step);
         self.reporter.saved(&path);

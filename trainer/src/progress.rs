@@ -68,7 +68,8 @@ impl Reporter for Progress {
             bar.set_position(state.step);
             bar.reset_eta();
         }
-        let verb = if state.step > 0 { format!("going on from step {}", state.step) } else { "beginning".into() };
+        let verb =
+            if state.step > 0 { format!("going on from step {}", state.step) } else { "beginning".into() };
         self.say(&format!("{verb}: {total} steps, {model}"));
     }
 
@@ -83,7 +84,12 @@ impl Reporter for Progress {
         } else if is_logged {
             let made = (row.step - self.first_step).max(1) as f64;
             let left = total.saturating_sub(row.step) as f64 * self.begun.elapsed().as_secs_f64() / made;
-            self.say(&format!("step {}/{total} epoch {} {} ETA {left:.0}s", row.step, row.epoch, figures(row)));
+            self.say(&format!(
+                "step {}/{total} epoch {} {} ETA {left:.0}s",
+                row.step,
+                row.epoch,
+                figures(row)
+            ));
         }
     }
 

@@ -83,7 +83,7 @@ fn another_data_set_tokenizer_model_or_seed_is_refused_with_both_values() {
     let text = complaint(Identity { tokenizer: "dd", ..identity(&config) });
     assert!(text.contains("tokenizer of digest bb") && text.contains("dd"), "{text}");
     let table: [(&str, fn(&mut Config), &str, &str); 4] = [
-        ("model.vision.layers", |c| c.model.vision.layers = 9, "4", "9"),
+        ("model.vision.layers", |c| c.model.vision.layers = 9, "6", "9"),
         ("model.embed_dim", |c| c.model.embed_dim = 7, "128", "7"),
         ("data.batch_size", |c| c.data.batch_size = 9, "64", "9"),
         ("train.seed", |c| c.train.seed = 9, "0", "9"),

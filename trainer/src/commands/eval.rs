@@ -6,8 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use std::process::ExitCode;
 use trainer::checkpoint::{self, Checkpoints};
-use trainer::step::TrainState;
-use trainer::{Error, data, embed, run};
+use trainer::{Error, data, embed, run, step};
 
 /// Embeds the split and prints recall both ways.
 pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
@@ -18,7 +17,8 @@ pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
     let latest = latest.ok_or(Error::NoRun { run: folder, missing: "a complete checkpoint" })?;
     let state = checkpoint::read_state(&latest)?;
     let device = config.train.device.open()?;
-    let clip = TrainState::weights_only(&config, tokenizer.vocab_size(), &checkpoint::read_model(&latest, &state, &device)?, &device)?;
+    let weights = checkpoint::read_model(&latest, &state, &device)?;
+    let clip = step::load_model(&config, tokenizer.vocab_size(), weights, &device)?;
     let is_val = arguments.split.as_ref().is_none_or(|split| *split == config.data.val_split);
     let split = arguments.split.clone().unwrap_or_else(|| config.data.val_split.clone());
     let fraction = if is_val { config.data.val_fraction } else { 1.0 };

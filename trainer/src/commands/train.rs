@@ -27,7 +27,8 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode> {
     })
     .context("could not watch for Ctrl-C")?;
     let mut progress = Progress::new(Arc::clone(&stop));
-    let job = Job { config: &config, data: &arguments.data, run: &run, resume: arguments.resume, stop: &stop };
+    let job =
+        Job { config: &config, data: &arguments.data, run: &run, resume: arguments.resume, stop: &stop };
     let outcome = fit::train(job, &mut progress);
     progress.close();
     match outcome? {
@@ -52,7 +53,9 @@ fn run_folder(arguments: &TrainArguments) -> Result<PathBuf> {
     };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
-        bail!("`--run {name}` is not a run's name: letters, digits, `-`, `_` and `.` make one, not beginning with `.`");
+        bail!(
+            "`--run {name}` is not a run's name: letters, digits, `-`, `_` and `.` make one, not beginning with `.`"
+        );
     }
     Ok(arguments.runs_dir.join(name))
 }

@@ -35,6 +35,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("model.preset", Word(&super::preset::PRESETS)),
     ("model.embed_dim", WIDTH),
     ("model.temperature", Number(0.01, 100.0)),
+    ("model.activation", Word(&["gelu", "quick_gelu"])),
+    ("model.vision.pool", Word(&["cls", "mean"])),
     ("model.vision.image_size", Whole(8, 4096)),
     ("model.vision.patch_size", Whole(1, 1024)),
     ("model.vision.width", WIDTH),

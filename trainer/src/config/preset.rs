@@ -4,6 +4,8 @@
 //! them written out, so a later change of a preset never changes an old run.
 
 use crate::error::{Error, Result};
+use crate::model::{ClipConfig, Pool, TextConfig as TextSizes, VisionConfig as VisionSizes};
+use crate::ops::Activation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -17,6 +19,8 @@ pub struct ModelConfig {
     pub embed_dim: usize,
     /// Temperature at the start; the logit scale starts at its inverse.
     pub temperature: f64,
+    /// Non-linearity of every feed-forward layer.
+    pub activation: Activation,
     /// The image tower.
     pub vision: VisionConfig,
     /// The text tower.
@@ -37,6 +41,8 @@ pub struct VisionConfig {
     pub layers: usize,
     /// Attention heads.
     pub heads: usize,
+    /// How its tokens become one row.
+    pub pool: Pool,
 }
 
 /// The text tower, a causal transformer.
@@ -53,51 +59,39 @@ pub struct TextConfig {
     pub heads: usize,
 }
 
+/// Hidden units of a feed-forward layer over its width.
+const MLP_RATIO: f64 = 4.0;
+
 /// The names that `model.preset` takes.
-pub const PRESETS: [&str; 4] = ["nano", "tiny", "small", "vit_b_32"];
+pub const PRESETS: [&str; 6] = ["nano", "tiny", "small", "vit_s_16", "vit_b_32", "vit_b_16"];
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        tiny()
+        preset("tiny").expect("tiny is a preset")
     }
 }
 
-fn sizes(preset: &str, embed_dim: usize, vision: [usize; 5], text: [usize; 4]) -> ModelConfig {
+/// The sizes of a named preset.
+fn preset(name: &str) -> Option<ModelConfig> {
+    // Embedding; image size, patch, width, layers and heads; context, width, layers and heads.
+    let (embed_dim, vision, text) = match name {
+        // For tests: a step takes milliseconds.
+        "nano" => (16, [32, 16, 32, 2, 2], [16, 32, 2, 2]),
+        // For a laptop: 64 pixels.
+        "tiny" => (128, [64, 8, 192, 6, 6], [32, 128, 4, 4]),
+        // For photos on a CPU: 49 patches of 32 pixels.
+        "small" => (256, [224, 32, 256, 6, 4], [77, 256, 4, 4]),
+        "vit_s_16" => (384, [224, 16, 384, 12, 6], [77, 384, 12, 6]),
+        "vit_b_32" => (512, [224, 32, 768, 12, 12], [77, 512, 12, 8]),
+        "vit_b_16" => (512, [224, 16, 768, 12, 12], [77, 512, 12, 8]),
+        _ => return None,
+    };
     let [image_size, patch_size, width, layers, heads] = vision;
-    let vision = VisionConfig { image_size, patch_size, width, layers, heads };
+    let vision = VisionConfig { image_size, patch_size, width, layers, heads, pool: Pool::Cls };
     let [context_length, width, layers, heads] = text;
     let text = TextConfig { context_length, width, layers, heads };
-    ModelConfig { preset: preset.into(), embed_dim, temperature: 0.07, vision, text }
-}
-
-/// For tests: 32 pixels, two blocks of width 32; a step takes milliseconds.
-pub fn nano() -> ModelConfig {
-    sizes("nano", 16, [32, 16, 32, 2, 2], [16, 32, 2, 2])
-}
-
-/// For a laptop: 64 pixels, 64 patches, four blocks of width 128.
-pub fn tiny() -> ModelConfig {
-    sizes("tiny", 128, [64, 8, 128, 4, 4], [32, 128, 2, 4])
-}
-
-/// For photos on a CPU: 224 pixels, 49 patches of 32, six blocks of width 256.
-pub fn small() -> ModelConfig {
-    sizes("small", 256, [224, 32, 256, 6, 4], [77, 256, 4, 4])
-}
-
-/// OpenAI's ViT-B/32.
-pub fn vit_b_32() -> ModelConfig {
-    sizes("vit_b_32", 512, [224, 32, 768, 12, 12], [77, 512, 12, 8])
-}
-
-fn preset(name: &str) -> Option<ModelConfig> {
-    match name {
-        "nano" => Some(nano()),
-        "tiny" => Some(tiny()),
-        "small" => Some(small()),
-        "vit_b_32" => Some(vit_b_32()),
-        _ => None,
-    }
+    let activation = Activation::Gelu;
+    Some(ModelConfig { preset: name.into(), embed_dim, temperature: 0.07, activation, vision, text })
 }
 
 /// Writes the preset's sizes under `[model]`, below the keys that are given there.
@@ -131,6 +125,34 @@ fn overlay(base: &mut Table, over: Table) {
 }
 
 impl ModelConfig {
+    /// The model's own description, with the vocabulary that the tokenizer gives.
+    pub fn clip(&self, vocab_size: usize) -> ClipConfig {
+        let (vision, text) = (&self.vision, &self.text);
+        ClipConfig {
+            embed_dim: self.embed_dim,
+            vision: VisionSizes {
+                image_size: vision.image_size,
+                patch_size: vision.patch_size,
+                width: vision.width,
+                layers: vision.layers,
+                heads: vision.heads,
+                mlp_ratio: MLP_RATIO,
+                pool: vision.pool,
+            },
+            text: TextSizes {
+                context_length: text.context_length,
+                vocab_size,
+                width: text.width,
+                layers: text.layers,
+                heads: text.heads,
+                mlp_ratio: MLP_RATIO,
+            },
+            activation: self.activation,
+            init_temperature: self.temperature,
+            learn_temperature: true,
+        }
+    }
+
     /// Sizes that must divide one another.
     pub(super) fn validate(&self) -> Result<()> {
         let (vision, text) = (&self.vision, &self.text);
@@ -149,4 +171,32 @@ fn divides(key: &str, part: usize, whole_key: &str, whole: usize) -> Result<()> 
         value: part.to_string(),
         allowed: format!("a divisor of {whole_key}, which is {whole}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_of_the_same_name_are_the_models_own() {
+        let table = [
+            ("tiny", ClipConfig::tiny(), 1024),
+            ("vit_s_16", ClipConfig::vit_s_16(), 49_408),
+            ("vit_b_32", ClipConfig::vit_b_32(), 49_408),
+            ("vit_b_16", ClipConfig::vit_b_16(), 49_408),
+        ];
+        for (name, expected, vocab_size) in table {
+            assert_eq!(preset(name).unwrap().clip(vocab_size), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_a_preset_that_can_be_built() {
+        for name in PRESETS {
+            let preset = preset(name).unwrap();
+            assert_eq!(preset.preset, name);
+            preset.validate().unwrap();
+            assert!(preset.clip(300).validate().is_empty(), "{name}");
+        }
+    }
 }
