@@ -46,6 +46,6 @@ mod tests {
     #[test]
     fn the_largest_side_fits() {
         let header = header(&ImageSettings::tensor(crate::SIDE_MAX));
-        assert!(header[10..].iter().any(|&byte| byte == b'}'));
+        assert!(header[10..].contains(&b'}'));
     }
 }

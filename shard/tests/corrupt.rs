@@ -1,4 +1,9 @@
 //! Damage of every kind, and what `verify` says of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "a test may unwrap, and its panic names the place"
+)]
 
 mod common;
 

@@ -1,6 +1,11 @@
 //! Files of format version 1, kept as they were first written: every later version must write the same bytes and
 //! read the old ones. `UPDATE_GOLDEN=1 cargo test -p shard --test golden` writes them anew, which only a new
 //! format version may need.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "a test may unwrap, and its panic names the place"
+)]
 
 mod common;
 

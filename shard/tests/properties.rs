@@ -1,4 +1,9 @@
 //! Any bytes read as Ok or Err, and what is written reads back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "a test may unwrap, and its panic names the place"
+)]
 
 mod common;
 
