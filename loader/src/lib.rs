@@ -1,1 +1,61 @@
-//! Placeholder.
+//! Deterministic, prefetching, memory-mapped reads of shards: a data set's split as epochs of batches.
+//!
+//! ```
+//! use loader::{Loader, Output, Remainder, CLIP_NORMALIZE};
+//! # let data = testkit::Spec::small().temporary();
+//! # let dir = data.path();
+//! let loader = Loader::builder(dir)
+//!     .split("train")
+//!     .batch_size(8)
+//!     .remainder(Remainder::DropLast)
+//!     .seed(1)
+//!     .output(Output::F32(CLIP_NORMALIZE))
+//!     .build()?;
+//! for batch in loader.epoch(0)? {
+//!     let batch = batch?;
+//!     assert_eq!(batch.f32().len(), batch.len() * 3 * batch.height() * batch.width());
+//!     let _key_and_caption = (batch.key(0), batch.caption(0));
+//! }
+//! # Ok::<(), loader::Error>(())
+//! ```
+//!
+//! # What is promised
+//!
+//! - What is delivered is a pure function of the data, the settings and (seed, epoch): the same keys, captions and
+//!   bytes for any number of threads, on any rank, and after a resume at any batch edge.
+//! - Every sample comes once an epoch, except as the remainder policy says.
+//! - An epoch never just ends early: a damaged sample or a worker's panic arrives as an error, in its place.
+//! - Memory is bounded by the batches ahead ([`LoaderConfig::queue_depth`]) and those that the consumer holds.
+//!
+//! Left out: tensors, augmentation, and any knowledge of the training that the batches are for.
+
+mod batch;
+mod buffer;
+mod builder;
+mod collate;
+mod config;
+mod decode;
+mod error;
+mod loader;
+pub mod order;
+mod pixels;
+pub mod plan;
+mod prefetch;
+pub mod rng;
+mod state;
+mod stats;
+mod store;
+mod view;
+mod world;
+
+pub use batch::{Batch, Pixels};
+pub use buffer::PIXEL_ALIGNMENT_BYTES;
+pub use builder::LoaderBuilder;
+pub use config::{CLIP_NORMALIZE, Captions, Check, LoaderConfig, Normalize, Output};
+pub use error::{Error, Place, Result};
+pub use loader::{Epoch, Loader};
+pub use order::Order;
+pub use plan::Remainder;
+pub use state::LoaderState;
+pub use stats::Stats;
+pub use world::World;

@@ -1,0 +1,156 @@
+//! A batch as its consumer sees it: pixels in one contiguous, aligned slice, keys and captions beside them.
+//!
+//! A batch owns its buffer and gives it back to the loader's pool when it is dropped. Left out: tensors; copying the
+//! slice into one is the consumer's affair.
+
+use std::sync::Arc;
+
+use crate::{
+    buffer::{Buffer, PixelBuffer, Pool},
+    plan::PlannedBatch,
+};
+
+/// A batch's pixels: samples × 3 × height × width, row-major, channels in the order R, G, B.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pixels<'a> {
+    /// The stored bytes.
+    U8(&'a [u8]),
+    /// Normalised values.
+    F32(&'a [f32]),
+}
+
+/// Some samples of an epoch, in the order of the epoch.
+#[derive(Debug)]
+pub struct Batch {
+    /// Present until the batch is dropped.
+    buffer: Option<Buffer>,
+    pool: Arc<Pool>,
+    planned: PlannedBatch,
+    epoch: u64,
+    number: u64,
+    height: usize,
+    width: usize,
+}
+
+impl Batch {
+    pub(crate) fn new(
+        buffer: Buffer,
+        pool: Arc<Pool>,
+        planned: PlannedBatch,
+        (epoch, number): (u64, u64),
+        (height, width): (usize, usize),
+    ) -> Batch {
+        Batch { buffer: Some(buffer), pool, planned, epoch, number, height, width }
+    }
+
+    /// How many samples it has, padding included.
+    pub fn len(&self) -> usize {
+        self.buffer().entries.len()
+    }
+
+    /// Whether it has none; no delivered batch is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many of its samples, from the front, are no padding.
+    pub fn valid_count(&self) -> usize {
+        self.planned.valid_count as usize
+    }
+
+    /// Rows of each picture.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Columns of each picture.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The pixels, in whichever form the loader was asked for.
+    pub fn pixels(&self) -> Pixels<'_> {
+        match &self.buffer().pixels {
+            PixelBuffer::U8(pixels) => Pixels::U8(pixels.get()),
+            PixelBuffer::F32(pixels) => Pixels::F32(pixels.get()),
+        }
+    }
+
+    /// The pixels of a loader with [`Output::U8`](crate::Output::U8).
+    ///
+    /// # Panics
+    /// If the loader was asked for another output.
+    pub fn u8(&self) -> &[u8] {
+        match self.pixels() {
+            Pixels::U8(pixels) => pixels,
+            Pixels::F32(_) => panic!("this loader was built with Output::F32, so its batches have no bytes"),
+        }
+    }
+
+    /// The pixels of a loader with [`Output::F32`](crate::Output::F32).
+    ///
+    /// # Panics
+    /// If the loader was asked for another output.
+    pub fn f32(&self) -> &[f32] {
+        match self.pixels() {
+            Pixels::F32(pixels) => pixels,
+            Pixels::U8(_) => panic!("this loader was built with Output::U8, so its batches have no floats"),
+        }
+    }
+
+    /// The key of sample `i` of the batch.
+    pub fn key(&self, i: usize) -> &str {
+        self.buffer().key(i)
+    }
+
+    /// The number of sample `i` of the batch within its split.
+    pub fn sample(&self, i: usize) -> u64 {
+        self.buffer().entries[i].sample
+    }
+
+    /// The caption of sample `i`: the drawn one, or the first where all come; empty where a sample has none.
+    pub fn caption(&self, i: usize) -> &str {
+        self.captions(i).next().unwrap_or_default()
+    }
+
+    /// The captions of sample `i` that were asked for: one, or all of them, or none where a sample has none.
+    pub fn captions(&self, i: usize) -> impl ExactSizeIterator<Item = &str> {
+        self.buffer().captions(i)
+    }
+
+    /// The epoch that it belongs to.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Its number in the epoch, from zero.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Samples of the epoch, over all ranks, that come before this batch.
+    pub fn position(&self) -> u64 {
+        self.planned.position
+    }
+
+    /// Samples of the epoch, over all ranks, that are delivered with this batch: the position to resume at.
+    pub fn end(&self) -> u64 {
+        self.planned.end
+    }
+
+    fn buffer(&self) -> &Buffer {
+        self.buffer.as_ref().expect("the buffer leaves only when the batch is dropped")
+    }
+
+    pub(crate) fn buffer_mut(&mut self) -> &mut Buffer {
+        self.buffer.as_mut().expect("the buffer leaves only when the batch is dropped")
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.pool.give_back(buffer);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a loader is asked to do: [`LoaderConfig`], checked as a whole. It opens nothing.
+
+use crate::{
+    error::{Error, Result},
+    order::Order,
+    plan::Remainder,
+    world::World,
+};
+
+/// The mean and standard deviation that CLIP's pictures are normalised with, channel by channel (R, G, B).
+pub const CLIP_NORMALIZE: Normalize = Normalize {
+    mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+    std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+};
+
+/// Mean and standard deviation of each channel (R, G, B), in units of full white.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalize {
+    /// Taken away from value / 255.
+    pub mean: [f32; 3],
+    /// Divided by; not zero.
+    pub std: [f32; 3],
+}
+
+impl Normalize {
+    /// `(value / 255 - mean) / std` as `value · scale + shift`, a channel's `(scale, shift)`.
+    pub(crate) fn affine(&self) -> [(f32, f32); 3] {
+        std::array::from_fn(|c| {
+            let (mean, std) = (f64::from(self.mean[c]), f64::from(self.std[c]));
+            ((1.0 / (255.0 * std)) as f32, (-mean / std) as f32)
+        })
+    }
+}
+
+/// What a batch's pixels are; always samples × 3 × height × width (R, G, B).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Output {
+    /// The stored bytes, 0 to 255.
+    #[default]
+    U8,
+    /// `(value / 255 - mean) / std`.
+    F32(Normalize),
+}
+
+/// When a payload's CRC-32 is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Check {
+    /// Each time a sample is read, in the pass that copies it.
+    #[default]
+    Always,
+    /// The first time that this loader reads a sample.
+    First,
+    /// Never: for measuring what the check costs. Index rows are still checked.
+    Never,
+}
+
+/// Which of a sample's captions come with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Captions {
+    /// One, drawn by hash(seed, epoch, sample): another in each epoch.
+    #[default]
+    Random,
+    /// The first, in every epoch.
+    First,
+    /// All, in the source's order.
+    All,
+}
+
+/// Everything that a loader is told, with the defaults of [`LoaderConfig::default`].
+#[derive(Clone, Debug)]
+pub struct LoaderConfig {
+    /// Which split; default `train`.
+    pub split: String,
+    /// Samples in a batch over all ranks; no default, at least 1.
+    pub batch_size: usize,
+    /// What becomes of the samples that fill no batch; no default, always chosen.
+    pub remainder: Option<Remainder>,
+    /// Decides the order and every draw; default 0.
+    pub seed: u64,
+    /// How an epoch goes through the samples; default [`Order::Global`].
+    pub order: Order,
+    /// The share of the split that takes part, in (0, 1]; default 1.
+    pub fraction: f64,
+    /// Which captions come with a sample; default [`Captions::Random`].
+    pub captions: Captions,
+    /// What the pixels are; default [`Output::U8`].
+    pub output: Output,
+    /// When checksums are compared; default [`Check::Always`].
+    pub check: Check,
+    /// Worker threads; 0 means the consumer's own; default one per core.
+    pub threads: usize,
+    /// Batches made or in the making ahead of the consumer; default one per worker, at least 2.
+    pub queue_depth: Option<usize>,
+    /// This process among those that share the epoch; default alone.
+    pub world: World,
+}
+
+impl Default for LoaderConfig {
+    fn default() -> Self {
+        LoaderConfig {
+            split: "train".to_owned(),
+            batch_size: 0,
+            remainder: None,
+            seed: 0,
+            order: Order::default(),
+            fraction: 1.0,
+            captions: Captions::default(),
+            output: Output::default(),
+            check: Check::default(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            queue_depth: None,
+            world: World::SINGLE,
+        }
+    }
+}
+
+/// More worker threads than this are taken for a slip of the keyboard.
+const THREADS_MAX: usize = 1024;
+
+impl LoaderConfig {
+    /// Checks every setting by itself; what depends on the data is checked when it is opened.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all problems, not only the first.
+    pub fn validate(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        if self.batch_size == 0 {
+            problems.push("the batch size must be at least 1".to_owned());
+        }
+        if self.remainder.is_none() {
+            problems.push("the remainder policy must be chosen: drop_last or pad_last".to_owned());
+        }
+        if !(self.fraction > 0.0 && self.fraction <= 1.0) {
+            problems.push(format!("the fraction must be above 0 and at most 1, not {}", self.fraction));
+        }
+        if self.threads > THREADS_MAX {
+            problems.push(format!("at most {THREADS_MAX} threads, not {}", self.threads));
+        }
+        if self.queue_depth == Some(0) {
+            problems.push("the queue depth must be at least 1".to_owned());
+        }
+        if let Output::F32(normalize) = self.output {
+            if normalize.std.iter().any(|std| !(std.is_normal() && *std > 0.0)) {
+                problems.push(format!("the standard deviations must be above 0, not {:?}", normalize.std));
+            }
+            if normalize.mean.iter().any(|mean| !mean.is_finite()) {
+                problems.push(format!("the means must be numbers, not {:?}", normalize.mean));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::config(problems.join("; "))) }
+    }
+
+    /// Batches ahead of the consumer.
+    pub(crate) fn depth(&self) -> usize {
+        self.queue_depth.unwrap_or(self.threads.max(2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let config = LoaderConfig {
+            fraction: f64::NAN,
+            threads: 5000,
+            queue_depth: Some(0),
+            output: Output::F32(Normalize { mean: [f32::NAN; 3], std: [0.0; 3] }),
+            ..LoaderConfig::default()
+        };
+        let text = config.validate().unwrap_err().to_string();
+        for word in ["batch size", "remainder", "fraction", "threads", "queue depth", "deviations", "means"] {
+            assert!(text.contains(word), "{word} is missing in: {text}");
+        }
+    }
+
+    #[test]
+    fn the_affine_form_is_the_normalisation() {
+        for (c, (scale, shift)) in CLIP_NORMALIZE.affine().into_iter().enumerate() {
+            for value in 0..=255u8 {
+                let exact = (f32::from(value) / 255.0 - CLIP_NORMALIZE.mean[c]) / CLIP_NORMALIZE.std[c];
+                assert!((f32::from(value) * scale + shift - exact).abs() < 2e-6);
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Stored pixels into a batch: one pass that copies or normalises, with the checksum on the way. Left out: where the
+//! pixels come from ([`crate::decode`] for JPEGs) and where they go ([`crate::collate`]).
+
+/// Bytes that are checked and then converted while they are still in the first-level cache.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Where a sample's pixels are written, 3 × height × width.
+pub(crate) enum Target<'a> {
+    U8(&'a mut [u8]),
+    /// With each channel's (scale, shift).
+    F32(&'a mut [f32], [(f32, f32); 3]),
+}
+
+/// Copies planar pixels, and takes them into `crc` if there is one.
+pub(crate) fn write_planar(planar: &[u8], target: Target<'_>, mut crc: Option<&mut crc32fast::Hasher>) {
+    let mut check = |chunk: &[u8]| {
+        if let Some(crc) = &mut crc {
+            crc.update(chunk);
+        }
+    };
+    match target {
+        Target::U8(out) => {
+            for (chunk, out) in planar.chunks(CHUNK_BYTES).zip(out.chunks_mut(CHUNK_BYTES)) {
+                check(chunk);
+                out.copy_from_slice(chunk);
+            }
+        }
+        Target::F32(out, affine) => {
+            let plane = (planar.len() / 3).max(1);
+            let planes = planar.chunks(plane).zip(out.chunks_mut(plane));
+            for ((values, out), (scale, shift)) in planes.zip(affine) {
+                for (chunk, out) in values.chunks(CHUNK_BYTES).zip(out.chunks_mut(CHUNK_BYTES)) {
+                    check(chunk);
+                    normalize(chunk, out, scale, shift);
+                }
+            }
+        }
+    }
+}
+
+/// Takes interleaved pixels (R, G, B, R, …) apart into planes.
+pub(crate) fn write_interleaved(interleaved: &[u8], target: Target<'_>) {
+    let (pixels, _) = interleaved.as_chunks::<3>();
+    let plane = pixels.len().max(1);
+    match target {
+        Target::U8(out) => {
+            for (c, out) in out.chunks_mut(plane).enumerate().take(3) {
+                out.iter_mut().zip(pixels).for_each(|(out, pixel)| *out = pixel[c]);
+            }
+        }
+        Target::F32(out, affine) => {
+            for ((c, out), (scale, shift)) in out.chunks_mut(plane).enumerate().zip(affine) {
+                out.iter_mut()
+                    .zip(pixels)
+                    .for_each(|(out, pixel)| *out = f32::from(pixel[c]) * scale + shift);
+            }
+        }
+    }
+}
+
+/// A product and a sum, not a fused one: the same bits on every processor, and vectors without FMA.
+fn normalize(values: &[u8], out: &mut [f32], scale: f32, shift: f32) {
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = f32::from(*value) * scale + shift;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const AFFINE: [(f32, f32); 3] = [(0.5, -1.0), (2.0, 0.25), (1.0, 3.0)];
+
+    proptest! {
+        #[test]
+        fn planes_and_interleaved_pixels_agree(side in 1usize..90, seed: u64) {
+            let plane = side * side;
+            let planar: Vec<u8> = (0..3 * plane as u64).map(|i| (seed.wrapping_mul(i + 1) >> 32) as u8).collect();
+            let interleaved: Vec<u8> = (0..3 * plane).map(|i| planar[i % 3 * plane + i / 3]).collect();
+            let (mut a, mut b) = (vec![0u8; 3 * plane], vec![0u8; 3 * plane]);
+            let mut crc = crc32fast::Hasher::new();
+            write_planar(&planar, Target::U8(&mut a), Some(&mut crc));
+            write_interleaved(&interleaved, Target::U8(&mut b));
+            prop_assert_eq!(&a, &planar);
+            prop_assert_eq!(&b, &planar);
+            let expected = crc32fast::hash(&planar);
+            prop_assert_eq!(crc.finalize(), expected);
+
+            let (mut a, mut b) = (vec![0f32; 3 * plane], vec![0f32; 3 * plane]);
+            let mut crc = crc32fast::Hasher::new();
+            write_planar(&planar, Target::F32(&mut a, AFFINE), Some(&mut crc));
+            write_interleaved(&interleaved, Target::F32(&mut b, AFFINE));
+            let wanted: Vec<f32> = planar
+                .iter()
+                .enumerate()
+                .map(|(i, &value)| f32::from(value) * AFFINE[i / plane].0 + AFFINE[i / plane].1)
+                .collect();
+            prop_assert_eq!(&a, &wanted);
+            prop_assert_eq!(&b, &wanted);
+            prop_assert_eq!(crc.finalize(), expected);
+        }
+    }
+}

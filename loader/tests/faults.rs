@@ -1,0 +1,187 @@
+//! Damage, panics, hoarding and early ends: each reaches the consumer as what it is.
+
+use std::{
+    io::{Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use loader::{Batch, CLIP_NORMALIZE, Check, Error, Loader, LoaderBuilder, Output, Remainder};
+use shard::Dataset;
+use testkit::Spec;
+
+fn builder(dir: &Path) -> LoaderBuilder {
+    Loader::builder(dir).batch_size(4).remainder(Remainder::PadLast).threads(3)
+}
+
+/// The tar, key and image payload of a sample in the middle of the second shard.
+fn victim(dir: &Path) -> (PathBuf, String, shard::Payload) {
+    let shards = Dataset::open(dir).unwrap().open_split("train").unwrap();
+    let row = shards[1].row(shards[1].len() / 2).unwrap();
+    (shards[1].tar_path().to_path_buf(), row.key.to_owned(), row.image)
+}
+
+fn flip(path: &Path, offset: u64) -> u8 {
+    let mut file = fs_err::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.write_all(&[byte[0] ^ 0x10]).unwrap();
+    byte[0]
+}
+
+/// Good batches, then exactly one error, then the end.
+fn first_error(loader: &Loader) -> (usize, Error) {
+    let mut epoch = loader.epoch(0).unwrap();
+    let mut good = 0;
+    let error = loop {
+        match epoch.next().expect("an epoch with damage must not just end") {
+            Ok(_) => good += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(epoch.next().is_none() && epoch.next().is_none());
+    (good, error)
+}
+
+#[test]
+fn a_flipped_byte_names_shard_key_offset_expected_and_found() {
+    for spec in [Spec::small(), Spec::small().jpeg()] {
+        for output in [Output::U8, Output::F32(CLIP_NORMALIZE)] {
+            let data = spec.temporary();
+            let (tar, key, payload) = victim(data.path());
+            for at in [0, payload.bytes / 2, payload.bytes - 1].map(|at| payload.offset + at) {
+                let byte = flip(&tar, at);
+                let (good, error) = first_error(&builder(data.path()).output(output).build().unwrap());
+                let text = error.to_string();
+                assert!(error.is_corrupt());
+                let (expected, found) = (format!("{byte:#04x}"), format!("{:#04x}", byte ^ 0x10));
+                for part in [tar.to_str().unwrap(), &key, &at.to_string(), &expected, &found] {
+                    assert!(text.contains(part), "{part} is missing in: {text}");
+                }
+                // The same batches come before it, whoever reads.
+                assert_eq!(first_error(&builder(data.path()).threads(0).build().unwrap()).0, good);
+                flip(&tar, at);
+            }
+            assert!(builder(data.path()).build().unwrap().epoch(0).unwrap().all(|batch| batch.is_ok()));
+        }
+    }
+}
+
+#[test]
+fn the_check_can_be_once_or_never() {
+    let data = Spec::small().temporary();
+    let (tar, key, payload) = victim(data.path());
+    let once = builder(data.path()).check(Check::First).build().unwrap();
+    assert_eq!(once.epoch(0).unwrap().filter(Result::is_ok).count(), 15);
+    flip(&tar, payload.offset + 200);
+    let last = payload.offset + payload.bytes - 1;
+    assert!(once.epoch(1).unwrap().all(|batch| batch.is_ok()), "all samples were checked in epoch 0");
+    assert!(builder(data.path()).check(Check::Never).build().unwrap().epoch(0).unwrap().all(|b| b.is_ok()));
+    let fresh = builder(data.path()).check(Check::First).build().unwrap();
+    assert!(first_error(&fresh).1.to_string().contains(&key));
+    assert!(last > payload.offset + 200);
+}
+
+#[test]
+fn a_damaged_index_row_names_its_sample() {
+    let data = Spec::small().temporary();
+    let shards = Dataset::open(data.path()).unwrap().open_split("train").unwrap();
+    let (index, caption) = (shards[0].index_path().to_path_buf(), shards[0].row(0).unwrap());
+    let text = caption.captions.get(0).unwrap().to_owned();
+    let key = caption.key.to_owned();
+    drop(shards);
+    let mut bytes = fs_err::read(&index).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    bytes[at] ^= 1;
+    fs_err::write(&index, bytes).unwrap();
+    let (_, error) = first_error(&builder(data.path()).build().unwrap());
+    assert!(error.is_corrupt());
+    assert!(error.to_string().contains(&key), "{error}");
+}
+
+#[test]
+fn a_jpeg_that_does_not_decode_is_named() {
+    // With the check off, damage that the checksum would have found meets the decoder.
+    let data = Spec::small().jpeg().temporary();
+    let (tar, key, payload) = victim(data.path());
+    flip(&tar, payload.offset);
+    let loader = builder(data.path()).check(Check::Never).build().unwrap();
+    let (_, error) = first_error(&loader);
+    assert!(matches!(error, Error::Decode { .. }), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+    let end = payload.offset + payload.bytes;
+    for part in [tar.to_str().unwrap(), &key, &format!("bytes {}..{end}", payload.offset)] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_shard_cut_short_is_refused_when_it_is_opened() {
+    let data = Spec::small().temporary();
+    let (tar, _, payload) = victim(data.path());
+    let file = fs_err::OpenOptions::new().write(true).open(&tar).unwrap();
+    file.set_len(payload.offset).unwrap();
+    let error = builder(data.path()).build().unwrap_err();
+    assert!(error.is_corrupt());
+    assert!(error.to_string().contains(tar.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn a_panicking_worker_is_an_error_that_names_the_sample() {
+    let data = Spec::small().temporary();
+    for threads in [0, 1, 4] {
+        let hook = |sample| assert_ne!(sample, 33, "injected");
+        let loader = builder(data.path()).threads(threads).before_sample(hook).build().unwrap();
+        let (_, error) = first_error(&loader);
+        let Error::SamplePanic { place, message } = &error else { panic!("{error}") };
+        assert_eq!(place.key, loader.key(33).unwrap());
+        assert!(message.contains("injected") && error.to_string().contains(".tar"), "{error}");
+        // The loader itself is whole: another epoch fails at the same sample, not by a poisoned lock.
+        assert!(matches!(first_error(&loader).1, Error::SamplePanic { .. }));
+    }
+}
+
+#[test]
+fn dropping_an_epoch_midway_leaves_no_worker() {
+    let data = Spec::small().temporary();
+    let held = Arc::new(());
+    let active = Arc::new(AtomicUsize::new(0));
+    let (token, count) = (Arc::clone(&held), Arc::clone(&active));
+    let hook = move |_| {
+        let _hold = &token;
+        count.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        count.fetch_sub(1, Ordering::SeqCst);
+    };
+    let loader = builder(data.path()).threads(4).before_sample(hook).build().unwrap();
+    let mut epoch = loader.epoch(0).unwrap();
+    let batch = epoch.next().unwrap().unwrap();
+    drop(epoch);
+    assert_eq!(active.load(Ordering::SeqCst), 0, "a worker still reads");
+    drop(loader);
+    // Every worker held the loader's insides; only the hook's own token is gone with the last of them.
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert_eq!(batch.len(), 4, "a batch outlives its loader");
+}
+
+#[test]
+fn hoarded_batches_get_fresh_buffers_and_are_counted() {
+    let data = Spec::small().temporary();
+    let loader = builder(data.path()).threads(2).queue_depth(2).build().unwrap();
+    let hoard: Vec<Batch> = loader.epoch(0).unwrap().map(Result::unwrap).collect();
+    assert_eq!(loader.stats().fresh_buffers, 15 - 3);
+    let keys: std::collections::BTreeSet<_> =
+        hoard.iter().flat_map(|b| (0..b.len()).map(|i| b.key(i))).collect();
+    assert_eq!(keys.len(), 60, "no held batch was overwritten");
+    drop(hoard);
+    let before = loader.stats().fresh_buffers;
+    assert!(loader.epoch(1).unwrap().all(|batch| batch.is_ok()));
+    let stats = loader.stats();
+    assert_eq!((stats.fresh_buffers, stats.batches, stats.samples), (before, 30, 120));
+    assert!(stats.payload_bytes > 120 * 192);
+}
