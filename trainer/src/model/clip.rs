@@ -1,0 +1,133 @@
+//! CLIP (Radford et al. 2021): two towers, a shared space and a learned temperature.
+
+use super::config::ClipConfig;
+use super::params::{ParamSpec, Params};
+use super::text::{TextTower, specs as text_specs};
+use super::vit::{VisionTower, specs as vision_specs};
+use crate::init::Init;
+use crate::ops::normalize_rows;
+use candle_core::{Device, Result, Tensor, bail};
+
+/// A CLIP model and its parameters.
+#[derive(Clone, Debug)]
+pub struct Clip {
+    config: ClipConfig,
+    params: Params,
+    visual: VisionTower,
+    text: TextTower,
+    logit_scale: Tensor,
+}
+
+/// What a forward pass gives.
+#[derive(Clone, Debug)]
+pub struct ClipOutput {
+    /// (B, E), rows of unit length.
+    pub image_features: Tensor,
+    /// (B, E), rows of unit length.
+    pub text_features: Tensor,
+    /// The factor of the cosines: `exp` of the stored parameter; a scalar.
+    pub logit_scale: Tensor,
+}
+
+impl Clip {
+    /// Builds a model with initial values that depend on `seed` and the sizes alone.
+    ///
+    /// # Errors
+    /// When the configuration has problems, which the message lists, or the device cannot hold the model.
+    pub fn new(config: &ClipConfig, seed: u64, device: &Device) -> Result<Self> {
+        let problems = config.validate();
+        if !problems.is_empty() {
+            bail!("model configuration: {}", problems.join("; "))
+        }
+        Self::build(config.clone(), Params::create(Self::specs(config), seed, device)?, false)
+    }
+
+    /// Every parameter of a model of these sizes, in order.
+    pub fn specs(config: &ClipConfig) -> Vec<ParamSpec> {
+        let scale = Init::Constant((1.0 / config.init_temperature).ln() as f32);
+        let mut logit_scale = ParamSpec::new("logit_scale", &[], scale);
+        logit_scale.trainable = config.learn_temperature;
+        let mut specs = vec![logit_scale];
+        specs.extend(vision_specs(&config.vision, config.embed_dim));
+        specs.extend(text_specs(&config.text, config.embed_dim));
+        specs
+    }
+
+    fn build(config: ClipConfig, params: Params, detached: bool) -> Result<Self> {
+        let lookup = |name: &str| match params.get(name) {
+            Some(var) if detached => Ok(var.as_detached_tensor()),
+            Some(var) => Ok(var.as_tensor().clone()),
+            None => bail!("the model has no parameter {name}"),
+        };
+        let visual = VisionTower::new(&config.vision, config.activation, &lookup)?;
+        let text = TextTower::new(&config.text, config.activation, &lookup)?;
+        let logit_scale = lookup("logit_scale")?;
+        let logit_scale = if config.learn_temperature { logit_scale } else { logit_scale.detach() };
+        Ok(Self { config, visual, text, logit_scale, params })
+    }
+
+    /// A model over the same parameters, later updates included, that records nothing for a backward pass:
+    /// for evaluation, with a fraction of the memory.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn for_inference(&self) -> Result<Self> {
+        Self::build(self.config.clone(), self.params.clone(), true)
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &ClipConfig {
+        &self.config
+    }
+
+    /// The parameters, in order.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Unit-length features (B, E) of normalised `pixel_values` (B, 3, H, W).
+    ///
+    /// # Errors
+    /// When the images are not of the size of the configuration.
+    pub fn encode_image(&self, pixel_values: &Tensor) -> Result<Tensor> {
+        let size = self.config.vision.image_size;
+        let (_, channels, height, width) = pixel_values.dims4()?;
+        if (channels, height, width) != (3, size, size) {
+            bail!("expected images of 3×{size}×{size}, got {channels}×{height}×{width}")
+        }
+        normalize_rows(&self.visual.forward(pixel_values)?)
+    }
+
+    /// Unit-length features (B, E) of `input_ids` (B, T) whose end-of-text tokens stand at `eot_positions`.
+    ///
+    /// # Errors
+    /// When T is over the context length, or an id or position is out of range.
+    pub fn encode_text(&self, input_ids: &Tensor, eot_positions: &[u32]) -> Result<Tensor> {
+        normalize_rows(&self.text.forward(input_ids, eot_positions)?)
+    }
+
+    /// The factor of the cosines, `exp(logit_scale)`; a scalar.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn logit_scale(&self) -> Result<Tensor> {
+        self.logit_scale.exp()
+    }
+
+    /// Encodes both sides.
+    ///
+    /// # Errors
+    /// Those of [`Clip::encode_image`] and [`Clip::encode_text`].
+    pub fn forward(
+        &self,
+        pixel_values: &Tensor,
+        input_ids: &Tensor,
+        eot_positions: &[u32],
+    ) -> Result<ClipOutput> {
+        Ok(ClipOutput {
+            image_features: self.encode_image(pixel_values)?,
+            text_features: self.encode_text(input_ids, eot_positions)?,
+            logit_scale: self.logit_scale()?,
+        })
+    }
+}

@@ -1,0 +1,17 @@
+//! CLIP's models: their sizes, parameters and forward passes.
+//!
+//! Parameters are named as in open_clip, so weights go both ways. Left out: training (`optim`, `loss`), and
+//! towers other than the vision transformer.
+
+mod clip;
+mod config;
+mod params;
+mod text;
+mod transformer;
+mod vit;
+
+pub use clip::{Clip, ClipOutput};
+pub use config::{ClipConfig, Pool, TextConfig, VisionConfig};
+pub use params::{Param, ParamSpec, Params, ParamsError};
+pub use text::TextTower;
+pub use vit::VisionTower;

@@ -1,0 +1,65 @@
+//! The text transformer of CLIP: causal attention, and the row at the end-of-text token as the caption's
+//! features.
+
+use super::config::TextConfig;
+use super::params::ParamSpec;
+use super::transformer::{BlockInit, LAYER_NORM_EPS, Transformer, specs as block_specs};
+use crate::init::Init;
+use crate::ops::{Activation, BlockShape, embedding, layer_norm, linear, select_positions};
+use candle_core::{Result, Tensor};
+
+/// The parameters of a text tower, in order.
+pub(super) fn specs(config: &TextConfig, embed_dim: usize) -> Vec<ParamSpec> {
+    let width = config.width;
+    let mut specs = vec![
+        ParamSpec::new("positional_embedding", &[config.context_length, width], Init::Normal(0.01)),
+        ParamSpec::new("text_projection", &[width, embed_dim], Init::Normal((width as f64).sqrt().recip())),
+    ];
+    specs.extend(block_specs("", config.layers, width, config.hidden(), BlockInit::Scaled));
+    specs.push(ParamSpec::new("token_embedding.weight", &[config.vocab_size, width], Init::Normal(0.02)));
+    specs.push(ParamSpec::new("ln_final.weight", &[width], Init::Constant(1.0)));
+    specs.push(ParamSpec::new("ln_final.bias", &[width], Init::Constant(0.0)));
+    specs
+}
+
+/// The text side of CLIP.
+#[derive(Clone, Debug)]
+pub struct TextTower {
+    token_embedding: Tensor,
+    positional_embedding: Tensor,
+    transformer: Transformer,
+    ln_final: [Tensor; 2],
+    text_projection: Tensor,
+}
+
+impl TextTower {
+    /// Takes its parameters from `lookup` by full name.
+    pub(super) fn new(
+        config: &TextConfig,
+        activation: Activation,
+        lookup: &dyn Fn(&str) -> Result<Tensor>,
+    ) -> Result<Self> {
+        let shape = BlockShape { heads: config.heads, causal: true, activation, eps: LAYER_NORM_EPS };
+        Ok(Self {
+            token_embedding: lookup("token_embedding.weight")?,
+            positional_embedding: lookup("positional_embedding")?,
+            transformer: Transformer::new("", config.layers, shape, lookup)?,
+            ln_final: [lookup("ln_final.weight")?, lookup("ln_final.bias")?],
+            text_projection: lookup("text_projection")?,
+        })
+    }
+
+    /// Features (B, E) of `input_ids` (B, T), before L2 normalisation. `eot_positions` holds the place of
+    /// each caption's end-of-text token. T may be below the context length: with causal attention,
+    /// cutting off what follows the longest caption changes nothing.
+    ///
+    /// # Errors
+    /// When T is over the context length, or an id or position is out of range.
+    pub fn forward(&self, input_ids: &Tensor, eot_positions: &[u32]) -> Result<Tensor> {
+        let tokens = embedding(input_ids, &self.token_embedding, &self.positional_embedding)?;
+        let tokens = self.transformer.forward(tokens)?;
+        let pooled = select_positions(&tokens, eot_positions)?;
+        let pooled = layer_norm(&pooled, &self.ln_final[0], &self.ln_final[1], LAYER_NORM_EPS)?;
+        linear(&pooled, &self.text_projection.t()?, None)
+    }
+}

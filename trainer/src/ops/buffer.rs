@@ -1,0 +1,73 @@
+//! Reading candle tensors as slices, making tensors from vectors, and the fixed chunking of rows.
+//!
+//! Left out: other dtypes and devices; callers fall back to stock operations for those.
+
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use rayon::prelude::*;
+
+/// Elements a chunk holds: small enough for the L2 cache, large enough to hide a task's cost.
+const CHUNK_ELEMENTS: usize = 1 << 15;
+
+/// Rows in a chunk, from the row's width alone so that the cut never depends on the thread count.
+pub(crate) fn rows_per_chunk(width: usize) -> usize {
+    (CHUNK_ELEMENTS / width.max(1)).max(1)
+}
+
+/// Whether the kernels can take these tensors; otherwise the stock operations run.
+pub(crate) fn on_kernels(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+}
+
+/// The elements of a contiguous f32 storage.
+pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
+        None => bail!("this operation needs a contiguous tensor, got strides {:?}", layout.stride()),
+    }
+}
+
+/// The elements of a contiguous f32 storage, to be changed in place.
+pub(crate) fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    match (layout.contiguous_offsets(), storage) {
+        (Some((start, end)), CpuStorage::F32(values)) => Ok(&mut values[start..end]),
+        _ => bail!("an in-place update needs a contiguous f32 tensor"),
+    }
+}
+
+/// Calls `f` with the elements of an f32 CPU tensor, copying it first if it is not contiguous.
+pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => f(slice(storage, layout)?),
+        _ => bail!("this operation has a CPU kernel only"),
+    }
+}
+
+/// A CPU tensor that takes over `values`.
+pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(values, shape.into(), &Device::Cpu)
+}
+
+/// Last dimension and number of rows of a shape; an error for a scalar or an empty row.
+pub(crate) fn rows_of(shape: &Shape) -> Result<(usize, usize)> {
+    match shape.dims().last() {
+        Some(&width) if width > 0 => Ok((shape.elem_count() / width, width)),
+        _ => bail!("expected a last dimension of at least 1, got shape {shape:?}"),
+    }
+}
+
+/// Adds up equally long partial results in their order, in parallel over the positions.
+pub(crate) fn sum_in_order(parts: &[Vec<f32>]) -> Vec<f32> {
+    let Some((first, rest)) = parts.split_first() else { return Vec::new() };
+    let mut total = first.clone();
+    total.par_chunks_mut(CHUNK_ELEMENTS).enumerate().for_each(|(chunk, total)| {
+        let start = chunk * CHUNK_ELEMENTS;
+        for part in rest {
+            for (sum, value) in total.iter_mut().zip(&part[start..]) {
+                *sum += value;
+            }
+        }
+    });
+    total
+}
