@@ -186,7 +186,8 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// [`Error::Tokenizer`] and [`Error::Tensor`].
     pub fn captions(&self, captions: &[&str]) -> Result<(Tensor, Vec<u32>)> {
-        let Encoded { input_ids, eot_positions, length } = self.tokenizer.encode(captions, self.context_length)?;
+        let Encoded { input_ids, eot_positions, length } =
+            self.tokenizer.encode(captions, self.context_length)?;
         let longest = eot_positions.iter().max().map_or(length, |last| *last as usize + 1);
         let cut = input_ids.chunks_exact(length).flat_map(|row| &row[..longest]).copied().collect();
         let input_ids = Tensor::from_vec::<_, u32>(cut, (captions.len(), longest), &self.device)

@@ -78,8 +78,7 @@ fn embed_captions(
 ) -> Result<()> {
     let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
     let (input_ids, eot_positions) = tensors.captions(&captions)?;
-    let features =
-        model.encode_text(&input_ids, &eot_positions).map_err(Error::tensor("embed captions"))?;
+    let features = model.encode_text(&input_ids, &eot_positions).map_err(Error::tensor("embed captions"))?;
     append(into, &features)
 }
 

@@ -22,7 +22,8 @@ fn run(arguments: &[&str], runs: &Path) -> (i32, String, String) {
 /// A folder with small.toml in it.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs_err::write(folder.path().join("small.toml"), common::config(&["optim.steps=4"]).to_toml().unwrap()).unwrap();
+    fs_err::write(folder.path().join("small.toml"), common::config(&["optim.steps=4"]).to_toml().unwrap())
+        .unwrap();
     folder
 }
 
@@ -34,14 +35,23 @@ fn train_resume_eval_baseline_and_plot() {
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("runs/small: all 4 steps are made"), "{out}");
     assert!(err.contains("step 4/4") && err.contains("loss"), "{err}");
-    for file in ["config.toml", "tokenizer.json", "metrics.jsonl", "plots/loss.png", "plots/recall.png",
-        "plots/learning_rate.png", "plots/gradient_norm.png", "checkpoints/step-00000004/model.safetensors"] {
+    for file in [
+        "config.toml",
+        "tokenizer.json",
+        "metrics.jsonl",
+        "plots/loss.png",
+        "plots/recall.png",
+        "plots/learning_rate.png",
+        "plots/gradient_norm.png",
+        "checkpoints/step-00000004/model.safetensors",
+    ] {
         assert!(at.join("runs/small").join(file).is_file(), "{file}");
     }
     let (code, _, err) = run(&["train", "--config", "small.toml", "--data", data], at);
     assert_eq!(code, 2);
     assert!(err.contains("give --resume"), "{err}");
-    let (code, _, err) = run(&["train", "--config", "small.toml", "--data", data, "--resume", "--set", "optim.steps=5"], at);
+    let (code, _, err) =
+        run(&["train", "--config", "small.toml", "--data", data, "--resume", "--set", "optim.steps=5"], at);
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("going on from step 4"), "{err}");
     for run_name in ["small", "runs/small"] {
@@ -51,9 +61,13 @@ fn train_resume_eval_baseline_and_plot() {
         assert_eq!((&value["images"], &value["step"]), (&13.into(), &5.into()));
         assert_eq!(value["trained_on_this_data_set"], true);
     }
-    let (code, out, _) = run(&["eval", "--run", "small", "--data", data, "--limit", "5", "--shuffle-captions"], at);
+    let (code, out, _) =
+        run(&["eval", "--run", "small", "--data", data, "--limit", "5", "--shuffle-captions"], at);
     assert_eq!(code, 0);
-    assert!(out.contains("5 images") && out.contains("dealt to other images") && out.contains("chance"), "{out}");
+    assert!(
+        out.contains("5 images") && out.contains("dealt to other images") && out.contains("chance"),
+        "{out}"
+    );
     let other = testkit::Spec { seed: 5, ..testkit::Spec::small() }.size(32).temporary();
     let (code, out, _) = run(&["eval", "--run", "small", "--data", other.path().to_str().unwrap()], at);
     assert_eq!(code, 0);
@@ -73,7 +87,10 @@ fn a_mistake_is_one_sentence_and_exit_code_2() {
     let table: [(&[&str], &str); 7] = [
         (&["train", "--config", "none.toml", "--data", data], "none.toml"),
         (&["train", "--config", "small.toml", "--data", "none"], "none"),
-        (&["train", "--config", "small.toml", "--data", data, "--set", "optim.lrr=1"], "the nearest one is `optim.lr`"),
+        (
+            &["train", "--config", "small.toml", "--data", data, "--set", "optim.lrr=1"],
+            "the nearest one is `optim.lr`",
+        ),
         (&["train", "--config", "small.toml", "--data", data, "--run", "../x"], "is not a run's name"),
         (&["train", "--config", "small.toml", "--data", data, "--resume"], "leave out --resume"),
         (&["eval", "--run", "none", "--data", data], "runs/none"),
@@ -96,7 +113,17 @@ fn a_mistake_is_one_sentence_and_exit_code_2() {
 fn a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it() {
     let (data, folder) = (common::data(), folder());
     let (at, data) = (folder.path(), data.path().to_str().unwrap());
-    let endless = ["train", "--config", "small.toml", "--data", data, "--set", "optim.steps=1000000", "--set", "train.eval_every=0"];
+    let endless = [
+        "train",
+        "--config",
+        "small.toml",
+        "--data",
+        data,
+        "--set",
+        "optim.steps=1000000",
+        "--set",
+        "train.eval_every=0",
+    ];
     let mut child = trainer(&endless, at).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -115,7 +142,8 @@ fn a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it() {
     assert_eq!(fs_err::read_dir(at.join("runs/small/checkpoints")).unwrap().count(), 1);
     let steps = out.split_whitespace().nth(3).unwrap().trim_end_matches(';').parse::<u64>().unwrap();
     let end = format!("optim.steps={}", steps + 2);
-    let (code, _, err) = run(&["train", "--config", "small.toml", "--data", data, "--resume", "--set", &end], at);
+    let (code, _, err) =
+        run(&["train", "--config", "small.toml", "--data", data, "--resume", "--set", &end], at);
     assert_eq!(code, 0, "{err}");
     assert!(err.contains(&format!("going on from step {steps}")), "{err}");
 }

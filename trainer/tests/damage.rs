@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 /// The largest shard of a split: with four samples or so in it, each epoch reads it.
 fn shard(data: &Path, split: &str) -> PathBuf {
     let tars = fs_err::read_dir(data.join(split)).unwrap().map(|e| e.unwrap().path());
-    tars.filter(|p| p.extension().is_some_and(|e| e == "tar")).max_by_key(|p| p.metadata().unwrap().len()).unwrap()
+    tars.filter(|p| p.extension().is_some_and(|e| e == "tar"))
+        .max_by_key(|p| p.metadata().unwrap().len())
+        .unwrap()
 }
 
 /// Everything that the error says, with its causes.
 fn complaint(data: &Path) -> String {
     let runs = tempfile::tempdir().unwrap();
-    let error = train(&config(&["optim.steps=8"]), data, &runs.path().join("run"), false, &mut Keep::default());
+    let error =
+        train(&config(&["optim.steps=8"]), data, &runs.path().join("run"), false, &mut Keep::default());
     format!("{:#}", anyhow::Error::from(error.unwrap_err()))
 }
 
@@ -61,7 +64,8 @@ fn a_split_or_size_that_the_data_set_does_not_have_is_named() {
     let data = data();
     let runs = tempfile::tempdir().unwrap();
     let fail = |set: &str| {
-        let error = train(&config(&[set]), data.path(), &runs.path().join("run"), false, &mut Keep::default());
+        let error =
+            train(&config(&[set]), data.path(), &runs.path().join("run"), false, &mut Keep::default());
         format!("{:#}", anyhow::Error::from(error.unwrap_err()))
     };
     assert!(fail("data.split=test").contains("\"test\""));

@@ -12,8 +12,15 @@ fn the_step_and_the_keys_are_kept() {
     let runs = tempfile::tempdir().unwrap();
     let run = runs.path().join("run");
     // The largest rate that is allowed, without clipping, breaks the model within a few steps.
-    let wild = ["optim.lr=10", "optim.clip=0", "optim.warmup_steps=1", "optim.steps=400", "optim.weight_decay=10",
-        "train.eval_every=0", "train.checkpoint_every=1"];
+    let wild = [
+        "optim.lr=10",
+        "optim.clip=0",
+        "optim.warmup_steps=1",
+        "optim.steps=400",
+        "optim.weight_decay=10",
+        "train.eval_every=0",
+        "train.checkpoint_every=1",
+    ];
     let mut keep = Keep::default();
     let error = train(&config(&wild), data.path(), &run, false, &mut keep).unwrap_err();
     let Error::NotFinite { step, saved, .. } = &error else { panic!("{error}") };
