@@ -284,7 +284,7 @@ fn read_tensors(checkpoint: &Path, file: &str, state: &State, device: &Device) -
 }
 
 fn serialize(tensors: &Tensors) -> Result<Vec<u8>> {
-    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, tensor)), None)
+    safetensors::serialize(tensors.iter(), None)
         .map_err(|e| Error::Tensor { doing: "save a checkpoint", source: candle_core::Error::wrap(e) })
 }
 

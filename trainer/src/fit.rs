@@ -123,8 +123,8 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
 }
 
 fn captions_of(loader: &Loader) -> Result<Vec<String>> {
-    let captions = loader.captions().map(|caption| caption.map(str::to_owned));
-    captions.collect::<loader::Result<_>>().map_err(Error::loader("read the captions for the tokenizer"))
+    let doing = "read the captions for the tokenizer";
+    loader.captions().map(|caption| caption.map(str::to_owned).map_err(Error::loader(doing))).collect()
 }
 
 /// Time and samples since the last row of the log.
@@ -266,7 +266,7 @@ impl Fit<'_> {
         let config = self.job.config;
         let limit = Some(config.train.eval_limit).filter(|limit| *limit > 0);
         let embedded =
-            embed::embed(self.model.clip(), config, self.val, self.tokenizer, &self.device, limit)?;
+            embed::embed(self.model.evaluated(), config, self.val, self.tokenizer, &self.device, limit)?;
         let found = embedded.recall()?;
         let row = ValRow {
             step: self.state.step,

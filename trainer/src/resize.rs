@@ -52,7 +52,7 @@ impl Downscale {
     pub fn apply(&self, pixels: &[u8], height: usize) -> Vec<f32> {
         let plane = height * self.width;
         let area = self.size * self.size;
-        let planes = if plane == 0 { 0 } else { pixels.len() / plane };
+        let planes = pixels.len().checked_div(plane).unwrap_or(0);
         let mut output = vec![0f32; planes * area];
         output.par_chunks_mut(area).zip(pixels.par_chunks_exact(plane.max(1))).enumerate().for_each(
             |(number, (output, plane))| {

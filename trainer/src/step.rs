@@ -88,7 +88,7 @@ impl TrainState {
     }
 
     /// The model for evaluation; it follows every update.
-    pub fn clip(&self) -> &Clip {
+    pub fn evaluated(&self) -> &Clip {
         &self.evaluated
     }
 

@@ -82,7 +82,8 @@ fn another_data_set_tokenizer_model_or_seed_is_refused_with_both_values() {
     assert!(text.contains("fingerprint aa") && text.contains("cc"), "{text}");
     let text = complaint(Identity { tokenizer: "dd", ..identity(&config) });
     assert!(text.contains("tokenizer of digest bb") && text.contains("dd"), "{text}");
-    let table: [(&str, fn(&mut Config), &str, &str); 4] = [
+    type Change = fn(&mut Config);
+    let table: [(&str, Change, &str, &str); 4] = [
         ("model.vision.layers", |c| c.model.vision.layers = 9, "6", "9"),
         ("model.embed_dim", |c| c.model.embed_dim = 7, "128", "7"),
         ("data.batch_size", |c| c.data.batch_size = 9, "64", "9"),
