@@ -195,3 +195,95 @@ impl<'a> Tensors<'a> {
         Ok((input_ids, eot_positions))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testkit::Spec;
+
+    fn config(set: &[&str]) -> Config {
+        let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+        Config::from_toml("model.preset = \"nano\"\ndata.batch_size = 4", "test.toml", &set).unwrap()
+    }
+
+    fn tokenizer() -> Tokenizer {
+        Tokenizer::train(testkit::captions("train", 4), 300).unwrap()
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn pictures_of_the_models_size_are_normalised_alike_by_the_loader_and_here() {
+        let data = Spec::small().size(32).temporary();
+        let (config, tokenizer) = (config(&[]), tokenizer());
+        let loader = open_train(&config, data.path()).unwrap();
+        assert!(matches!(loader.config().output, Output::F32(_)));
+        let tensors = Tensors::new(&config, &loader, &tokenizer, &Device::Cpu).unwrap();
+        let batch = loader.epoch(0).unwrap().next().unwrap().unwrap();
+        let by_loader = values(&tensors.train(&batch).unwrap().pixel_values);
+        let raw = Loader::builder(data.path()).batch_size(4).remainder(Remainder::DropLast).build().unwrap();
+        let raw = raw.epoch(0).unwrap().next().unwrap().unwrap();
+        assert_eq!(raw.key(0), batch.key(0));
+        let here = Downscale::new(32, 32, 32, config.data.normalize.mean_std()).unwrap().apply(raw.u8(), 32);
+        assert_eq!(by_loader.len(), here.len());
+        assert!(by_loader.iter().zip(&here).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
+    #[test]
+    fn larger_pictures_are_brought_down_and_smaller_ones_refused() {
+        let data = Spec::small().size(48).temporary();
+        let (config, tokenizer) = (config(&[]), tokenizer());
+        let loader = open_train(&config, data.path()).unwrap();
+        let tensors = Tensors::new(&config, &loader, &tokenizer, &Device::Cpu).unwrap();
+        let batch = loader.epoch(0).unwrap().next().unwrap().unwrap();
+        let inputs = tensors.train(&batch).unwrap();
+        assert_eq!(inputs.pixel_values.dims(), [4, 3, 32, 32]);
+        let longest = *inputs.eot_positions.iter().max().unwrap() as usize + 1;
+        assert_eq!(inputs.input_ids.dims(), [4, longest]);
+        let small = Spec::small().size(16).temporary();
+        assert!(
+            open_train(&config, small.path()).unwrap_err().to_string().contains("image_size = 32 is larger")
+        );
+    }
+
+    #[test]
+    fn shuffled_captions_all_go_to_other_pictures() {
+        let data = Spec::small().size(32).temporary();
+        let (plain, dealt) = (config(&[]), config(&["data.shuffle_captions=true"]));
+        let tokenizer = tokenizer();
+        let loader = open_train(&plain, data.path()).unwrap();
+        let ids = |config: &Config, batch: &Batch| {
+            let tensors = Tensors::new(config, &loader, &tokenizer, &Device::Cpu).unwrap();
+            let inputs = tensors.train(batch).unwrap();
+            inputs.input_ids.to_vec2::<u32>().unwrap()
+        };
+        for batch in loader.epoch(0).unwrap() {
+            let batch = batch.unwrap();
+            let (right, wrong) = (ids(&plain, &batch), ids(&dealt, &batch));
+            assert!(right.iter().zip(&wrong).all(|(a, b)| a != b));
+            let sorted = |mut rows: Vec<Vec<u32>>| {
+                rows.sort();
+                rows
+            };
+            assert_eq!(sorted(right), sorted(wrong));
+        }
+    }
+
+    #[test]
+    fn evaluation_reads_every_sample_with_all_captions() {
+        let data = Spec::small().size(32).temporary();
+        let loader = open_eval(&config(&[]), data.path(), "val", 1.0).unwrap();
+        let mut seen = 0;
+        for batch in loader.epoch(0).unwrap() {
+            let batch = batch.unwrap();
+            for i in 0..batch.valid_count() {
+                let row: usize = batch.key(i)["val-".len()..].parse().unwrap();
+                assert_eq!(batch.captions(i).len(), testkit::captions("val", row).len());
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 13);
+    }
+}

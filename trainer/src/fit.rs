@@ -188,6 +188,7 @@ impl Fit<'_> {
                 drop(batch);
                 if self.job.stop.load(Ordering::SeqCst) && self.state.step < self.total {
                     let checkpoint = self.save()?;
+                    self.draw()?;
                     return Ok(Outcome::Stopped { step: self.state.step, checkpoint });
                 }
                 self.rhythm()?;
@@ -246,7 +247,7 @@ impl Fit<'_> {
         }
         if self.is_due(train.checkpoint_every) {
             self.save()?;
-            plots::draw(self.job.run, &metrics::read(self.job.run)?)?;
+            self.draw()?;
         }
         Ok(())
     }
@@ -258,8 +259,12 @@ impl Fit<'_> {
         if self.saved_at != Some(self.state.step) {
             self.save()?;
         }
-        let plots = plots::draw(self.job.run, &metrics::read(self.job.run)?)?;
+        let plots = self.draw()?;
         Ok(Outcome::Finished { step: self.state.step, plots })
+    }
+
+    fn draw(&self) -> Result<Vec<PathBuf>> {
+        plots::draw(self.job.run, &metrics::read(self.job.run)?)
     }
 
     fn evaluate(&mut self) -> Result<()> {

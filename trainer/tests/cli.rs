@@ -147,3 +147,41 @@ fn a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it() {
     assert_eq!(code, 0, "{err}");
     assert!(err.contains(&format!("going on from step {steps}")), "{err}");
 }
+
+/// The losses of a run by step, as the file has them.
+fn losses(run: &Path) -> Vec<(u64, String)> {
+    let text = fs_err::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    rows.filter(|r| r["kind"] == "train")
+        .map(|r| (r["step"].as_u64().unwrap(), r["loss"].to_string()))
+        .collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_at_any_moment_and_resumed_it_is_the_same_run() {
+    let (data, folder) = (common::data(), folder());
+    let (at, data) = (folder.path(), data.path().to_str().unwrap());
+    let base = ["train", "--config", "small.toml", "--data", data, "--set", "optim.steps=12"];
+    let (code, _, err) = run(&[&base[..], &["--run", "straight"]].concat(), at);
+    assert_eq!(code, 0, "{err}");
+    let killed = [&base[..], &["--run", "killed", "--set", "train.checkpoint_every=2"]].concat();
+    // Once before the first checkpoint, then in the midst of the run, wherever the kill finds it.
+    for (resume, until) in [(false, "beginning"), (true, "step 1/"), (true, "step 5/"), (true, "step 9/")] {
+        let arguments = if resume { [&killed[..], &["--resume"]].concat() } else { killed.clone() };
+        let mut child = trainer(&arguments, at).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(until) {
+            line.clear();
+            if stderr.read_line(&mut line).unwrap() == 0 {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let (code, _, err) = run(&[&killed[..], &["--resume"]].concat(), at);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(losses(&at.join("runs/killed")), losses(&at.join("runs/straight")));
+}

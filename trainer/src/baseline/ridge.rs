@@ -39,6 +39,13 @@ impl NormalEquations {
         self.samples += 1;
     }
 
+    /// Adds all samples of another sum of the same sizes.
+    pub fn merge(&mut self, other: &Self) {
+        self.xtx.iter_mut().zip(&other.xtx).for_each(|(a, b)| *a += b);
+        self.xty.iter_mut().zip(&other.xty).for_each(|(a, b)| *a += b);
+        self.samples += other.samples;
+    }
+
     /// How many samples were added.
     pub fn samples(&self) -> usize {
         self.samples
