@@ -5,7 +5,7 @@ use super::config::TextConfig;
 use super::params::ParamSpec;
 use super::transformer::{BlockInit, LAYER_NORM_EPS, Transformer, specs as block_specs};
 use crate::init::Init;
-use crate::ops::{Activation, BlockShape, embedding, layer_norm, linear, select_positions};
+use crate::ops::{Activation, BlockShape, embedding, layer_norm, linear};
 use candle_core::{Result, Tensor};
 
 /// The parameters of a text tower, in order.
@@ -57,8 +57,7 @@ impl TextTower {
     /// When T is over the context length, or an id or position is out of range.
     pub fn forward(&self, input_ids: &Tensor, eot_positions: &[u32]) -> Result<Tensor> {
         let tokens = embedding(input_ids, &self.token_embedding, &self.positional_embedding)?;
-        let tokens = self.transformer.forward(tokens)?;
-        let pooled = select_positions(&tokens, eot_positions)?;
+        let pooled = self.transformer.forward_at(tokens, eot_positions)?;
         let pooled = layer_norm(&pooled, &self.ln_final[0], &self.ln_final[1], LAYER_NORM_EPS)?;
         linear(&pooled, &self.text_projection.t()?, None)
     }

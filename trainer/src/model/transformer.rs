@@ -2,7 +2,7 @@
 
 use super::params::ParamSpec;
 use crate::init::Init;
-use crate::ops::{BlockParams, BlockShape, residual_block};
+use crate::ops::{BlockParams, BlockShape, residual_block, residual_block_at, select_positions};
 use candle_core::{Result, Tensor};
 
 /// ε of layer normalisation, as in PyTorch.
@@ -103,5 +103,12 @@ impl Transformer {
     /// Carries `x` (B, T, D) through every block.
     pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
         self.blocks.iter().try_fold(x, |x, block| residual_block(&x, block, self.shape))
+    }
+
+    /// Carries `x` (B, T, D) through every block and keeps row `positions[b]` of each sample: (B, D).
+    pub(super) fn forward_at(&self, x: Tensor, positions: &[u32]) -> Result<Tensor> {
+        let Some((last, others)) = self.blocks.split_last() else { return select_positions(&x, positions) };
+        let x = others.iter().try_fold(x, |x, block| residual_block(&x, block, self.shape))?;
+        residual_block_at(&x, last, self.shape, positions)
     }
 }

@@ -5,9 +5,7 @@ use super::config::{Pool, VisionConfig};
 use super::params::ParamSpec;
 use super::transformer::{BlockInit, LAYER_NORM_EPS, Transformer, specs as block_specs};
 use crate::init::Init;
-use crate::ops::{
-    Activation, BlockShape, assemble_tokens, layer_norm, linear, mean_pool, patchify, select_positions,
-};
+use crate::ops::{Activation, BlockShape, assemble_tokens, layer_norm, linear, mean_pool, patchify};
 use candle_core::{Result, Tensor};
 
 /// The parameters of a vision tower, in order.
@@ -79,14 +77,16 @@ impl VisionTower {
         let patches = linear(&patches, &self.conv1.flatten_from(1)?, None)?;
         let tokens = assemble_tokens(&patches, &self.class_embedding, &self.positional_embedding)?;
         let tokens = layer_norm(&tokens, &self.ln_pre[0], &self.ln_pre[1], LAYER_NORM_EPS)?;
-        let tokens = self.transformer.forward(tokens)?;
         let [weight, bias] = &self.ln_post;
-        // The class token alone is normalised when it alone is used: the same numbers for less work.
         let pooled = match self.pool {
             Pool::Cls => {
-                layer_norm(&select_positions(&tokens, &vec![0; batch])?, weight, bias, LAYER_NORM_EPS)?
+                let class = self.transformer.forward_at(tokens, &vec![0; batch])?;
+                layer_norm(&class, weight, bias, LAYER_NORM_EPS)?
             }
-            Pool::Mean => mean_pool(&layer_norm(&tokens, weight, bias, LAYER_NORM_EPS)?)?,
+            Pool::Mean => {
+                let tokens = self.transformer.forward(tokens)?;
+                mean_pool(&layer_norm(&tokens, weight, bias, LAYER_NORM_EPS)?)?
+            }
         };
         linear(&pooled, &self.proj.t()?, None)
     }

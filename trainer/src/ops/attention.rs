@@ -5,10 +5,10 @@
 //! `dS = P ∘ (dP − rowsum(P ∘ dP))`, `dQ = dS·K/√d`, `dK = dSᵀ·Q/√d`. One task handles one sample.
 //! Left out: dropout, key padding masks and cross attention.
 
-use super::buffer::{on_kernels, read, slice, tensor};
+use super::buffer::{at_least_f32, on_kernels, read, slice, tensor};
 use super::gemm::{Matrix, MatrixMut, gemm};
 use super::lanes::{dot, exp, max, sum_map};
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// The sizes of an attention layer.
@@ -54,7 +54,7 @@ pub fn attention(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
         let mask = Tensor::from_vec(mask, (tokens, tokens), qkv.device())?.to_dtype(scores.dtype())?;
         scores = scores.broadcast_add(&mask)?;
     }
-    let scores = scores.to_dtype(DType::F32)?;
+    let scores = at_least_f32(&scores)?;
     let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
     let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?.to_dtype(qkv.dtype())?;
     weights.matmul(&v)?.transpose(1, 2)?.reshape((batch, tokens, width))

@@ -16,6 +16,8 @@ use super::buffer::{on_kernels, read, slice, sum_in_order, tensor};
 use super::gelu::{self, Activation, activate};
 use super::layer_norm::{self, layer_norm};
 use super::linear::{backward_input, backward_weight, forward_rows, linear};
+use super::pool::select_positions;
+use super::recycle::Buffer;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -91,12 +93,39 @@ pub fn residual_block(x: &Tensor, params: &BlockParams, shape: BlockShape) -> Re
     x.contiguous()?.apply_op2(&flat, Block { shape, heads, sizes, keep, kept: Mutex::new(None) })
 }
 
+/// Row `positions[b]` of each sample of a block's output: (B, D).
+///
+/// The last block of a tower that is pooled at one position needs queries, output projection and
+/// feed-forward layer for that row alone, which saves three quarters of its work. The numbers are those of
+/// [`residual_block`] followed by [`select_positions`], to rounding.
+///
+/// # Errors
+/// Those of [`residual_block`] and [`select_positions`].
+pub fn residual_block_at(
+    x: &Tensor,
+    p: &BlockParams,
+    shape: BlockShape,
+    positions: &[u32],
+) -> Result<Tensor> {
+    let normed = layer_norm(x, &p.ln_1[0], &p.ln_1[1], shape.eps)?;
+    let qkv = linear(&normed, &p.in_proj[0], Some(&p.in_proj[1]))?;
+    let attended = select_positions(&attention(&qkv, shape.heads, shape.causal)?, positions)?;
+    let middle =
+        (select_positions(x, positions)? + linear(&attended, &p.out_proj[0], Some(&p.out_proj[1]))?)?;
+    feed_forward(middle, p, shape)
+}
+
 /// The block from single operations: the reference, and the path of other devices.
-pub(crate) fn composite(x: &Tensor, p: &BlockParams, shape: BlockShape) -> Result<Tensor> {
+fn composite(x: &Tensor, p: &BlockParams, shape: BlockShape) -> Result<Tensor> {
     let normed = layer_norm(x, &p.ln_1[0], &p.ln_1[1], shape.eps)?;
     let qkv = linear(&normed, &p.in_proj[0], Some(&p.in_proj[1]))?;
     let attended = attention(&qkv, shape.heads, shape.causal)?;
     let middle = (x + linear(&attended, &p.out_proj[0], Some(&p.out_proj[1]))?)?;
+    feed_forward(middle, p, shape)
+}
+
+/// The second half of a block.
+fn feed_forward(middle: Tensor, p: &BlockParams, shape: BlockShape) -> Result<Tensor> {
     let normed = layer_norm(&middle, &p.ln_2[0], &p.ln_2[1], shape.eps)?;
     let hidden = activate(&linear(&normed, &p.c_fc[0], Some(&p.c_fc[1]))?, shape.activation)?;
     middle + linear(&hidden, &p.c_proj[0], Some(&p.c_proj[1]))?
@@ -134,39 +163,39 @@ impl Sizes {
 
 /// What one task keeps of its forward pass.
 struct Kept {
-    qkv: Vec<f32>,
-    attended: Vec<f32>,
-    middle: Vec<f32>,
-    hidden: Vec<f32>,
+    qkv: Buffer,
+    attended: Buffer,
+    middle: Buffer,
+    hidden: Buffer,
 }
 
 /// Buffers of one backward group, sized for the largest task and reused by each.
 struct Scratch {
-    normed: Vec<f32>,
-    activated: Vec<f32>,
-    dhidden: Vec<f32>,
-    dnormed: Vec<f32>,
-    dmiddle: Vec<f32>,
-    dqkv: Vec<f32>,
-    scores: Vec<f32>,
-    dscores: Vec<f32>,
-    row: Vec<f32>,
+    normed: Buffer,
+    activated: Buffer,
+    dhidden: Buffer,
+    dnormed: Buffer,
+    dmiddle: Buffer,
+    dqkv: Buffer,
+    scores: Buffer,
+    dscores: Buffer,
+    row: Buffer,
 }
 
 impl Scratch {
     fn new(rows: usize, tokens: usize, sizes: Sizes) -> Self {
-        let zeros = |len: usize| vec![0.0; len];
+        let take = Buffer::stale;
         let Sizes { width, hidden } = sizes;
         Self {
-            normed: zeros(rows * width),
-            activated: zeros(rows * hidden),
-            dhidden: zeros(rows * hidden),
-            dnormed: zeros(rows * width),
-            dmiddle: zeros(rows * width),
-            dqkv: zeros(rows * 3 * width),
-            scores: zeros(tokens * tokens),
-            dscores: zeros(tokens * tokens),
-            row: zeros(width),
+            normed: take(rows * width),
+            activated: take(rows * hidden),
+            dhidden: take(rows * hidden),
+            dnormed: take(rows * width),
+            dmiddle: take(rows * width),
+            dqkv: take(rows * 3 * width),
+            scores: take(tokens * tokens),
+            dscores: take(tokens * tokens),
+            row: take(width),
         }
     }
 }
@@ -191,15 +220,15 @@ impl Block {
         let Sizes { width, hidden } = self.sizes;
         let [ln1_w, ln1_b, in_w, in_b, out_w, out_b, ln2_w, ln2_b, fc_w, fc_b, proj_w, proj_b] = *params;
         let rows = x.len() / width;
-        let zeros = |len: usize| vec![0.0f32; rows * len];
-        let (mut qkv, mut attended, mut middle) = (zeros(3 * width), zeros(width), zeros(width));
-        let (mut hidden_in, mut activated) = (zeros(hidden), zeros(hidden));
+        let take = |len: usize| Buffer::stale(rows * len);
+        let (mut qkv, mut attended, mut middle) = (take(3 * width), take(width), take(width));
+        let (mut hidden_in, mut activated) = (take(hidden), take(hidden));
 
         // `out` serves as scratch for the normalised rows until the result is written to it.
         layer_norm::forward_rows(x, ln1_w, ln1_b, self.shape.eps, out);
         forward_rows(out, in_w, Some(in_b), &mut qkv, (width, 3 * width));
         let sample = self.heads.tokens * width;
-        let mut scores = vec![0.0; self.heads.tokens * self.heads.tokens];
+        let mut scores = Buffer::stale(self.heads.tokens * self.heads.tokens);
         for (qkv, attended) in qkv.chunks_exact(3 * sample).zip(attended.chunks_exact_mut(sample)) {
             forward_sample(qkv, &self.heads, attended, &mut scores);
         }
@@ -249,10 +278,9 @@ impl Block {
         let dqkv = &mut s.dqkv[..rows * 3 * width];
 
         // Feed-forward half.
-        gelu::forward(self.shape.activation, &kept.hidden, activated);
-        backward_weight(grad, activated, dproj_w, dproj_b, (hidden, width));
         backward_input(grad, proj_w, dhidden, false, (hidden, width));
-        gelu::backward(self.shape.activation, &kept.hidden, dhidden);
+        gelu::forward_and_backward(self.shape.activation, &kept.hidden, activated, dhidden);
+        backward_weight(grad, activated, dproj_w, dproj_b, (hidden, width));
         layer_norm::forward_rows(&kept.middle, ln2_w, ln2_b, eps, normed);
         backward_weight(dhidden, normed, dfc_w, dfc_b, (width, hidden));
         backward_input(dhidden, fc_w, dnormed, false, (width, hidden));
@@ -289,10 +317,10 @@ impl Block {
                 groups.push((range, &kept[first..end], dx));
             }
         }
-        let parts: Vec<Vec<f32>> = groups
+        let parts: Vec<Buffer> = groups
             .into_par_iter()
             .map(|(range, kept, dx)| {
-                let mut part = vec![0.0; flat.len()];
+                let mut part = Buffer::zeroed(flat.len());
                 let mut dparams = self.sizes.split_mut(&mut part);
                 let mut scratch = Scratch::new(task / self.sizes.width, self.heads.tokens, self.sizes);
                 let (x, grad) = (&x[range.clone()], &grad[range]);

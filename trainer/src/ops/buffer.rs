@@ -4,6 +4,7 @@
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
+use std::ops::Deref;
 
 /// Elements a chunk holds: small enough for the L2 cache, large enough to hide a task's cost.
 const CHUNK_ELEMENTS: usize = 1 << 15;
@@ -16,6 +17,14 @@ pub(crate) fn rows_per_chunk(width: usize) -> usize {
 /// Whether the kernels can take these tensors; otherwise the stock operations run.
 pub(crate) fn on_kernels(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+}
+
+/// The tensor in f32 if it is of half precision, for sums that need the range; otherwise as it is.
+pub(crate) fn at_least_f32(tensor: &Tensor) -> Result<Tensor> {
+    match tensor.dtype() {
+        DType::F16 | DType::BF16 => tensor.to_dtype(DType::F32),
+        _ => Ok(tensor.clone()),
+    }
 }
 
 /// The elements of a contiguous f32 storage.
@@ -58,9 +67,9 @@ pub(crate) fn rows_of(shape: &Shape) -> Result<(usize, usize)> {
 }
 
 /// Adds up equally long partial results in their order, in parallel over the positions.
-pub(crate) fn sum_in_order(parts: &[Vec<f32>]) -> Vec<f32> {
+pub(crate) fn sum_in_order<P: Deref<Target = [f32]> + Sync>(parts: &[P]) -> Vec<f32> {
     let Some((first, rest)) = parts.split_first() else { return Vec::new() };
-    let mut total = first.clone();
+    let mut total = first.to_vec();
     total.par_chunks_mut(CHUNK_ELEMENTS).enumerate().for_each(|(chunk, total)| {
         let start = chunk * CHUNK_ELEMENTS;
         for part in rest {

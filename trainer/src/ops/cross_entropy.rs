@@ -4,9 +4,9 @@
 //! `(softmax(row) − onehot(target)) / counted`. Rows whose target is `ignored` count for nothing, and a
 //! batch with no counted row has loss 0. Left out: label smoothing and class weights.
 
-use super::buffer::{on_kernels, read, rows_of, rows_per_chunk, slice, tensor};
+use super::buffer::{at_least_f32, on_kernels, read, rows_of, rows_per_chunk, slice, tensor};
 use super::lanes::{exp, max, sum_map};
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Mean cross-entropy of `logits` (N, C) for one target class a row; a scalar.
@@ -25,14 +25,14 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32], ignored: Option<u32>) -> 
     if on_kernels(&[logits]) {
         return logits.contiguous()?.apply_op1(CrossEntropy { targets: targets.to_vec(), ignored, counted });
     }
-    let logits = logits.to_dtype(DType::F32)?;
+    let logits = at_least_f32(logits)?;
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
     let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
     let weight: Vec<f32> = targets.iter().map(|t| if Some(*t) == ignored { 0.0 } else { 1.0 }).collect();
     let safe: Vec<u32> = targets.iter().map(|t| if Some(*t) == ignored { 0 } else { *t }).collect();
     let safe = Tensor::from_vec(safe, (rows, 1), logits.device())?;
     let losses = (log_sum - shifted.gather(&safe, 1)?)?.squeeze(1)?;
-    let weight = Tensor::from_vec(weight, rows, logits.device())?;
+    let weight = Tensor::from_vec(weight, rows, logits.device())?.to_dtype(logits.dtype())?;
     (losses * weight)?.sum_all()? / counted.max(1) as f64
 }
 

@@ -7,6 +7,7 @@
 
 use super::buffer::{on_kernels, read, rows_per_chunk, slice, tensor};
 use super::lanes::exp;
+use super::recycle::Buffer;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -67,9 +68,10 @@ simd! {
 }
 
 simd! {
-    fn gelu_backward(x: &[f32], grad: &mut [f32]) {
-        for (grad, x) in grad.iter_mut().zip(x) {
+    fn gelu_both(x: &[f32], out: &mut [f32], grad: &mut [f32]) {
+        for ((out, grad), x) in out.iter_mut().zip(grad).zip(x) {
             let (cdf, density) = normal(*x);
+            *out = x * cdf;
             *grad *= cdf + x * density;
         }
     }
@@ -84,9 +86,10 @@ simd! {
 }
 
 simd! {
-    fn quick_gelu_backward(x: &[f32], grad: &mut [f32]) {
-        for (grad, x) in grad.iter_mut().zip(x) {
+    fn quick_gelu_both(x: &[f32], out: &mut [f32], grad: &mut [f32]) {
+        for ((out, grad), x) in out.iter_mut().zip(grad).zip(x) {
             let s = sigmoid(1.702 * x);
+            *out = x * s;
             *grad *= s + 1.702 * x * s * (1.0 - s);
         }
     }
@@ -100,11 +103,11 @@ pub(crate) fn forward(activation: Activation, x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Multiplies `grad` by the derivative of the activation at `x`.
-pub(crate) fn backward(activation: Activation, x: &[f32], grad: &mut [f32]) {
+/// Writes the activation of `x` to `out` and multiplies `grad` by its derivative: one exponential for both.
+pub(crate) fn forward_and_backward(activation: Activation, x: &[f32], out: &mut [f32], grad: &mut [f32]) {
     match activation {
-        Activation::Gelu => gelu_backward(x, grad),
-        Activation::QuickGelu => quick_gelu_backward(x, grad),
+        Activation::Gelu => gelu_both(x, out, grad),
+        Activation::QuickGelu => quick_gelu_both(x, out, grad),
     }
 }
 
@@ -127,7 +130,10 @@ impl CustomOp1 for Activate {
         let chunk = rows_per_chunk(1);
         let mut dx = read(grad, |grad| Ok(grad.to_vec()))?;
         read(x, |x| {
-            dx.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(dx, x)| backward(self.0, x, dx));
+            dx.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each_init(
+                || Buffer::stale(chunk),
+                |scratch, (dx, x)| forward_and_backward(self.0, x, &mut scratch[..x.len()], dx),
+            );
             Ok(())
         })?;
         Ok(Some(tensor(dx, x.shape())?))

@@ -12,6 +12,7 @@ mod simd;
 mod buffer;
 mod gemm;
 mod lanes;
+mod recycle;
 
 pub mod attention;
 pub mod block;
@@ -25,7 +26,7 @@ pub mod patch;
 pub mod pool;
 
 pub use attention::attention;
-pub use block::{BlockParams, BlockShape, residual_block};
+pub use block::{BlockParams, BlockShape, residual_block, residual_block_at};
 pub use cross_entropy::cross_entropy;
 pub use embedding::embedding;
 pub use gelu::{Activation, activate};

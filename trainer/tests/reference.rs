@@ -1,0 +1,283 @@
+//! Operations, a whole model and the optimizer against values that PyTorch computed in double precision
+//! (`fixtures/generate.py`), and the kernels at larger sizes against stock candle operations in f64.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use std::collections::HashMap;
+use trainer::loss::contrastive_loss;
+use trainer::model::{Clip, ClipConfig, Params, Pool, TextConfig, VisionConfig};
+use trainer::ops::{self, Activation, BlockParams, BlockShape};
+use trainer::optim::{AdamW, AdamWConfig};
+
+/// Largest difference, as a share of the largest reference value, that counts as equal.
+const TOLERANCE: f64 = 1e-5;
+
+fn fixture(name: &str) -> HashMap<String, Tensor> {
+    let path = format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[track_caller]
+fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
+    assert_eq!(found.dims(), expected.dims(), "{what}: shape");
+    let (found, expected) = (numbers(found), numbers(expected));
+    let scale = expected.iter().fold(1e-6f64, |a, b| a.max(b.abs()));
+    for (place, (f, e)) in found.iter().zip(&expected).enumerate() {
+        assert!(
+            (f - e).abs() <= tolerance * scale,
+            "{what}[{place}]: found {f}, expected {e}, scale {scale}"
+        );
+    }
+}
+
+/// Runs one operation of the fixture and compares its result and every input's gradient.
+fn check(
+    values: &HashMap<String, Tensor>,
+    name: &str,
+    inputs: &[&str],
+    op: impl Fn(&[&Tensor]) -> Result<Tensor>,
+) {
+    let at = |key: &str| &values[&format!("{name}.{key}")];
+    let vars: Vec<Var> = inputs.iter().map(|key| Var::from_tensor(at(key)).unwrap()).collect();
+    let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
+    let result = op(&tensors).unwrap();
+    assert_close(&format!("{name} forward"), &result, at("result"), TOLERANCE);
+    let grads = (&result * at("grad")).unwrap().sum_all().unwrap().backward().unwrap();
+    for (key, var) in inputs.iter().zip(&vars) {
+        let grad = grads.get(var).unwrap_or_else(|| panic!("{name}: no gradient for {key}"));
+        assert_close(&format!("{name} gradient of {key}"), grad, at(&format!("d{key}")), TOLERANCE);
+    }
+}
+
+#[test]
+fn every_operation_agrees_with_pytorch() {
+    let values = fixture("ops");
+    let integers = |key: &str| values[key].flatten_all().unwrap().to_vec1::<u32>().unwrap();
+    check(&values, "layer_norm", &["x", "weight", "bias"], |t| ops::layer_norm(t[0], t[1], t[2], 1e-5));
+    check(&values, "gelu", &["x"], |t| ops::activate(t[0], Activation::Gelu));
+    check(&values, "quick_gelu", &["x"], |t| ops::activate(t[0], Activation::QuickGelu));
+    check(&values, "linear", &["x", "weight", "bias"], |t| ops::linear(t[0], t[1], Some(t[2])));
+    check(&values, "linear_plain", &["x", "weight"], |t| ops::linear(t[0], t[1], None));
+    check(&values, "attention", &["qkv"], |t| ops::attention(t[0], 3, false));
+    check(&values, "attention_causal", &["qkv"], |t| ops::attention(t[0], 3, true));
+    check(&values, "normalize", &["x"], |t| ops::normalize_rows(t[0]));
+    let ids = &values["embedding.ids"];
+    check(&values, "embedding", &["table", "positions"], |t| ops::embedding(ids, t[0], t[1]));
+    let targets = integers("cross_entropy.targets");
+    check(&values, "cross_entropy", &["x"], |t| ops::cross_entropy(t[0], &targets, None));
+    check(&values, "cross_entropy_ignored", &["x"], |t| ops::cross_entropy(t[0], &targets, Some(9)));
+    check(&values, "patch_embedding", &["x", "weight"], |t| {
+        ops::linear(&ops::patchify(t[0], 4)?, &t[1].flatten_from(1)?, None)
+    });
+    check(&values, "assemble", &["patches", "class", "positions"], |t| {
+        ops::assemble_tokens(t[0], t[1], t[2])
+    });
+    check(&values, "select", &["x"], |t| ops::select_positions(t[0], &[0, 3, 1]));
+    check(&values, "mean_pool", &["x"], |t| ops::mean_pool(t[0]));
+}
+
+#[test]
+fn a_whole_model_agrees_with_pytorch() {
+    let values = fixture("clip");
+    let config = ClipConfig {
+        embed_dim: 10,
+        vision: VisionConfig {
+            image_size: 8,
+            patch_size: 4,
+            width: 12,
+            layers: 2,
+            heads: 3,
+            mlp_ratio: 2.0,
+            pool: Pool::Cls,
+        },
+        text: TextConfig { context_length: 6, vocab_size: 14, width: 8, layers: 2, heads: 2, mlp_ratio: 4.0 },
+        activation: Activation::Gelu,
+        init_temperature: 0.07,
+        learn_temperature: true,
+    };
+    let model = Clip::new(&config, 0, &Device::Cpu).unwrap();
+    let weights = values.iter().filter_map(|(name, tensor)| {
+        name.strip_prefix("weight.").map(|name| (name.to_owned(), tensor.clone()))
+    });
+    model.params().load(&weights.collect()).unwrap();
+    let eot: Vec<u32> = values["eot_positions"].to_vec1().unwrap();
+    let output = model.forward(&values["pixel_values"], &values["input_ids"], &eot).unwrap();
+    assert_close("image features", &output.image_features, &values["image_features"], TOLERANCE);
+    assert_close("text features", &output.text_features, &values["text_features"], TOLERANCE);
+    let loss = contrastive_loss(&output).unwrap();
+    assert_close("loss", &loss, &values["loss"], 2e-6);
+    let grads = loss.backward().unwrap();
+    for param in model.params().iter() {
+        let grad = grads.get(&param.var).unwrap_or_else(|| panic!("{} has no gradient", param.name));
+        assert_close(&param.name, grad, &values[&format!("grad.{}", param.name)], 2e-5);
+    }
+}
+
+#[test]
+fn five_optimizer_steps_agree_with_pytorch() {
+    let values = fixture("adamw");
+    let names = ["visual.proj", "mlp.c_fc.bias", "ln_1.weight", "logit_scale"];
+    let vars =
+        names.map(|name| (name.to_owned(), Var::from_tensor(&values[&format!("start.{name}")]).unwrap()));
+    let params = Params::from_vars(vars.clone());
+    let config =
+        AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2, grad_norm_max: Some(1.0) };
+    let mut optimizer = AdamW::new(&params, config).unwrap();
+    let norms: Vec<f32> = values["norms"].to_vec1().unwrap();
+    for step in 0..5 {
+        let terms = vars.iter().map(|(name, var)| {
+            (var.as_tensor() * &values[&format!("grad.{step}.{name}")]).unwrap().sum_all().unwrap()
+        });
+        let loss = terms.reduce(|a, b| (a + b).unwrap()).unwrap();
+        let norm = optimizer.step(&loss.backward().unwrap(), 1e-2 * (step + 1) as f64).unwrap();
+        assert!((norm - f64::from(norms[step])).abs() < 1e-5 * norm, "norm {norm}, expected {}", norms[step]);
+        for (name, var) in &vars {
+            assert_close(&format!("step {step} {name}"), var, &values[&format!("value.{step}.{name}")], 2e-6);
+        }
+    }
+    assert!(norms.iter().any(|n| *n > 1.0) && norms.iter().any(|n| *n < 1.0), "both cases occur");
+    for (name, moment) in optimizer.state() {
+        assert_close(&name, &moment, &values[&format!("state.{name}")], 2e-6);
+    }
+}
+
+/// Deterministic numbers of about unit size.
+fn wave(shape: &[usize], phase: f64) -> Tensor {
+    let count: usize = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| ((i as f64 * 12.9898 + phase) * 78.233).sin() as f32).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// Compares a kernel with the stock operations that the same function runs on f64.
+fn check_against_stock(what: &str, inputs: &[Tensor], op: impl Fn(&[&Tensor]) -> Result<Tensor>) {
+    let run = |dtype: DType| {
+        let vars: Vec<Var> =
+            inputs.iter().map(|t| Var::from_tensor(&t.to_dtype(dtype).unwrap()).unwrap()).collect();
+        let result = op(&vars.iter().map(Var::as_tensor).collect::<Vec<_>>()).unwrap();
+        let upstream = wave(result.dims(), 0.5).to_dtype(dtype).unwrap();
+        let grads = (&result * upstream).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads: Vec<Tensor> = vars.iter().map(|v| grads.get(v).unwrap().clone()).collect();
+        (result, grads)
+    };
+    let ((found, dfound), (expected, dexpected)) = (run(DType::F32), run(DType::F64));
+    assert_close(what, &found, &expected, TOLERANCE);
+    for (place, (found, expected)) in dfound.iter().zip(&dexpected).enumerate() {
+        // Sums over a thousand rows that nearly cancel lose a digit in f32.
+        assert_close(&format!("{what} gradient {place}"), found, expected, 5e-5);
+    }
+}
+
+#[test]
+fn kernels_agree_with_stock_operations_over_many_chunks() {
+    let x = wave(&[50, 40, 48], 0.1);
+    let row = |phase| wave(&[48], phase);
+    check_against_stock("layer_norm", &[x.clone(), row(0.2), row(0.3)], |t| {
+        ops::layer_norm(t[0], t[1], t[2], 1e-5)
+    });
+    for activation in [Activation::Gelu, Activation::QuickGelu] {
+        check_against_stock("activate", &[(&x * 3.0).unwrap()], |t| ops::activate(t[0], activation));
+    }
+    check_against_stock("linear", &[x.clone(), wave(&[20, 48], 0.4), wave(&[20], 0.6)], |t| {
+        ops::linear(t[0], t[1], Some(t[2]))
+    });
+    check_against_stock("normalize", &[x.clone()], |t| ops::normalize_rows(t[0]));
+    for causal in [false, true] {
+        check_against_stock("attention", &[x.clone()], |t| ops::attention(t[0], 4, causal));
+    }
+    check_against_stock("mean_pool", &[x.clone()], |t| ops::mean_pool(t[0]));
+    let positions: Vec<u32> = (0..50).map(|i| i % 40).collect();
+    check_against_stock("select", &[x], |t| ops::select_positions(t[0], &positions));
+    let ids = Tensor::from_vec((0..600u32).map(|i| i * i % 70).collect(), (20, 30), &Device::Cpu).unwrap();
+    check_against_stock("embedding", &[wave(&[70, 48], 0.7), wave(&[33, 48], 0.8)], |t| {
+        ops::embedding(&ids, t[0], t[1])
+    });
+    check_against_stock("assemble", &[wave(&[7, 9, 16], 0.1), wave(&[16], 0.2), wave(&[10, 16], 0.3)], |t| {
+        ops::assemble_tokens(t[0], t[1], t[2])
+    });
+    check_against_stock("patchify", &[wave(&[3, 3, 24, 16], 0.1)], |t| ops::patchify(t[0], 8));
+    let targets: Vec<u32> = (0..900).map(|i| i % 61).collect();
+    check_against_stock("cross_entropy", &[wave(&[900, 61], 0.9)], |t| {
+        ops::cross_entropy(t[0], &targets, Some(7))
+    });
+}
+
+fn block_params(t: &[&Tensor]) -> BlockParams {
+    let pair = |place: usize| [t[place].clone(), t[place + 1].clone()];
+    BlockParams {
+        ln_1: pair(1),
+        in_proj: pair(3),
+        out_proj: pair(5),
+        ln_2: pair(7),
+        c_fc: pair(9),
+        c_proj: pair(11),
+    }
+}
+
+/// The block that computes one row a sample gives what the whole block gives for that row.
+fn check_pruned_block(inputs: &[Tensor], shape: BlockShape, positions: &[u32]) {
+    let run = |pruned: bool| {
+        let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
+        let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
+        let params = block_params(&tensors);
+        let result = if pruned {
+            ops::residual_block_at(tensors[0], &params, shape, positions).unwrap()
+        } else {
+            let whole = ops::residual_block(tensors[0], &params, shape).unwrap();
+            ops::select_positions(&whole, positions).unwrap()
+        };
+        let loss = (&result * wave(result.dims(), 0.5)).unwrap().sum_all().unwrap();
+        let grads = loss.backward().unwrap();
+        let grads: Vec<Tensor> = vars.iter().map(|v| grads.get(v).unwrap().clone()).collect();
+        (result, grads)
+    };
+    let ((found, dfound), (expected, dexpected)) = (run(true), run(false));
+    assert_close("pruned block", &found, &expected, TOLERANCE);
+    for (place, (found, expected)) in dfound.iter().zip(&dexpected).enumerate() {
+        assert_close(&format!("pruned block gradient {place}"), found, expected, 2e-5);
+    }
+}
+
+#[test]
+fn the_fused_block_agrees_with_its_parts() {
+    for (causal, activation) in [(false, Activation::Gelu), (true, Activation::QuickGelu)] {
+        let shape = BlockShape { heads: 4, causal, activation, eps: 1e-5 };
+        let (d, h) = (24, 56);
+        let small = |dims: &[usize], phase| (wave(dims, phase) * 0.2).unwrap();
+        let inputs = [
+            wave(&[61, 17, d], 0.1),
+            small(&[d], 1.0),
+            small(&[d], 1.1),
+            small(&[3 * d, d], 1.2),
+            small(&[3 * d], 1.3),
+            small(&[d, d], 1.4),
+            small(&[d], 1.5),
+            small(&[d], 1.6),
+            small(&[d], 1.7),
+            small(&[h, d], 1.8),
+            small(&[h], 1.9),
+            small(&[d, h], 2.0),
+            small(&[d], 2.1),
+        ];
+        check_against_stock("block", &inputs, |t| ops::residual_block(t[0], &block_params(t), shape));
+        let positions: Vec<u32> = (0..61).map(|sample| sample % 17).collect();
+        check_pruned_block(&inputs, shape, &positions);
+    }
+}
+
+#[test]
+fn bad_arguments_are_errors() {
+    let x = wave(&[4, 6], 0.0);
+    assert!(ops::layer_norm(&x, &wave(&[5], 0.0), &wave(&[6], 0.0), 1e-5).is_err());
+    assert!(ops::linear(&x, &wave(&[3, 5], 0.0), None).is_err());
+    assert!(ops::linear(&x, &wave(&[3, 6], 0.0), Some(&wave(&[4], 0.0))).is_err());
+    assert!(ops::cross_entropy(&x, &[0, 1, 2], None).is_err());
+    assert!(ops::cross_entropy(&x, &[0, 1, 2, 6], None).is_err());
+    assert!(ops::attention(&wave(&[1, 2, 10], 0.0), 2, false).is_err());
+    assert!(ops::attention(&wave(&[1, 2, 12], 0.0), 0, false).is_err());
+    assert!(ops::patchify(&wave(&[1, 3, 8, 8], 0.0), 3).is_err());
+    assert!(ops::mean_pool(&wave(&[1, 1, 8], 0.0)).is_err());
+    assert!(ops::select_positions(&wave(&[2, 3, 4], 0.0), &[0, 3]).is_err());
+}
