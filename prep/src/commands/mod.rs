@@ -1,0 +1,5 @@
+//! The verbs, each a plain function of its arguments. They leave out parsing and exit codes.
+
+pub mod inspect;
+pub mod pack;
+pub mod verify;

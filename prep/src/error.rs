@@ -1,0 +1,87 @@
+//! The crate's one error. It leaves out damage found by `verify`, which is an answer and not an error, and pictures
+//! that cannot be used, which are left out and counted (`source::Rejection`).
+
+use std::path::{Path, PathBuf};
+
+/// Why prep could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value on the command line does not fit; nothing was done.
+    #[error("{0}")]
+    Config(String),
+    /// The operating system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// `read`, `write`, `list`, …
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A source does not have the layout that its name promises.
+    #[error("{} is not a {dataset} source: {problem}", path.display())]
+    Layout {
+        /// The source asked for.
+        dataset: &'static str,
+        /// The folder or file.
+        path: PathBuf,
+        /// What is missing or wrong, and what is expected.
+        problem: String,
+    },
+    /// A source file that lists samples cannot be parsed.
+    #[error("{}: {what}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What was being parsed.
+        what: &'static str,
+        /// The parser's reason, with its place.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No sample of the source can be used.
+    #[error("no usable sample in {source_name}: {reasons}; nothing was written")]
+    NoSamples {
+        /// The source.
+        source_name: String,
+        /// How many were left out, by reason.
+        reasons: String,
+    },
+    /// The output folder holds something else.
+    #[error("{}: {problem}", path.display())]
+    Output {
+        /// The folder.
+        path: PathBuf,
+        /// What is there and what can be done.
+        problem: String,
+    },
+    /// The format refused.
+    #[error(transparent)]
+    Shard(#[from] shard::Error),
+    /// A picture for people could not be made.
+    #[error(transparent)]
+    Picture(#[from] picture::PictureError),
+    /// A signal asked to stop.
+    #[error("stopped by a signal; no data set was finished: run the same command again")]
+    Interrupted,
+    /// A worker thread panicked: a bug of this program.
+    #[error("a worker thread panicked at {place} (this is a bug): {message}")]
+    Worker {
+        /// What it was working on.
+        place: String,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_path_buf(), source }
+    }
+}

@@ -1,0 +1,125 @@
+//! Results in words: the only printer of this crate. It leaves out errors, which `main` prints.
+#![allow(clippy::print_stdout, reason = "this is where results are printed")]
+
+use std::{io::Write as _, path::Path, time::Duration};
+
+use shard::{Manifest, verify};
+
+use crate::commands::inspect::Summary;
+
+/// `1.23 GB` of decimal units.
+pub(crate) fn human_bytes(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1_000.0 && unit + 1 < units.len() {
+        value /= 1_000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.2} {}", units[unit]) }
+}
+
+/// Writes a line; a reader who has gone away is no error.
+fn line(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// What a packing made.
+pub(crate) fn packed(dir: &Path, manifest: &Manifest, elapsed: Option<Duration>) {
+    let image = &manifest.image;
+    let state = if elapsed.is_some() { "wrote" } else { "already complete:" };
+    line(&format!(
+        "{state} {}: {} as {} {}x{}",
+        dir.display(),
+        manifest.source.name,
+        image.format.name(),
+        image.height,
+        image.width
+    ));
+    for split in &manifest.splits {
+        let bytes: u64 = split.shards.iter().map(|shard| shard.tar_bytes + shard.index_bytes).sum();
+        let (samples, shards) = (split.samples, split.shards.len());
+        line(&format!("  {:<6} {samples:>9} samples  {shards:>6} shards  {:>10}", split.name, human_bytes(bytes)));
+        let empty = split.shards.iter().filter(|shard| shard.samples == 0).count();
+        if empty > 0 {
+            line(&format!("         {empty} of its shards are empty: fewer --shards would do"));
+        }
+        for (reason, count) in &split.left_out_counts {
+            let example = split.left_out.iter().find(|left| left.reason == *reason);
+            let example = example.map(|left| format!(" (such as {}: {})", left.source_id, left.detail));
+            line(&format!("         left out: {count} {reason}{}", example.unwrap_or_default()));
+        }
+    }
+    line(&format!("  fingerprint {}", manifest.fingerprint));
+    if let Some(elapsed) = elapsed {
+        let samples: u64 = manifest.splits.iter().map(|split| split.samples).sum();
+        let seconds = elapsed.as_secs_f64();
+        line(&format!("  {seconds:.1} s, {:.0} samples/s", samples as f64 / seconds.max(1e-9)));
+    }
+}
+
+/// What a check found.
+pub(crate) fn verified(dir: &Path, report: &verify::Report, json: bool) {
+    if json {
+        let json = serde_json::json!({ "sound": report.is_sound(), "dir": dir.to_string_lossy(), "report": report });
+        line(&serde_json::to_string_pretty(&json).unwrap_or_default());
+        return;
+    }
+    for damage in &report.damages {
+        line(&damage.to_string());
+    }
+    let (shards, samples, bytes) = (report.shards, report.samples, human_bytes(report.bytes));
+    if report.is_sound() {
+        line(&format!("{}: sound: {shards} shards, {samples} samples, {bytes} read", dir.display()));
+        line(&format!("fingerprint {}", report.fingerprint.as_deref().unwrap_or_default()));
+    } else {
+        let damages = report.damages.len() as u64 + report.damages_omitted;
+        line(&format!("{}: damaged: {damages} broken promises in {shards} shards, {bytes} read", dir.display()));
+    }
+}
+
+/// What is in a data set.
+pub(crate) fn inspected(dir: &Path, summary: &Summary, json: bool) {
+    if json {
+        line(&serde_json::to_string_pretty(summary).unwrap_or_default());
+        return;
+    }
+    line(&format!("{}: {} ({})", dir.display(), summary.source, summary.source_revision));
+    line(&format!(
+        "  {} {} {}x{}, order {}, seed {}, by {}",
+        summary.image_format, summary.layout, summary.height, summary.width, summary.order, summary.seed, summary.program
+    ));
+    line(&format!("  engine {}", summary.engine));
+    line(&format!("  fingerprint {}", summary.fingerprint));
+    for split in &summary.splits {
+        line(&format!(
+            "  {:<6} {:>9} samples  {:>6} shards of {}–{} samples  {:>10}",
+            split.name,
+            split.samples,
+            split.shards,
+            split.shard_samples_min,
+            split.shard_samples_max,
+            human_bytes(split.bytes)
+        ));
+        for (name, stats) in [
+            ("captions a sample", &split.captions_per_sample),
+            ("words a caption", &split.caption_words),
+            ("characters a caption", &split.caption_characters),
+            ("original width", &split.original_width),
+            ("original height", &split.original_height),
+        ] {
+            line(&format!(
+                "         {name:<20} min {:>5}  median {:>5}  mean {:>7.1}  max {:>5}",
+                stats.min, stats.median, stats.mean, stats.max
+            ));
+        }
+        for (reason, count) in &split.left_out {
+            line(&format!("         left out: {count} {reason}"));
+        }
+    }
+}
+
+/// Where a picture went.
+pub(crate) fn drawn(path: &Path) {
+    line(&format!("drew {}", path.display()));
+}
