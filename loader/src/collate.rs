@@ -217,11 +217,11 @@ fn decode_into(shard: &ShardReader, row: &Row<'_>, jpeg: &[u8], rgb: &mut Vec<u8
     }
 }
 
-fn place_of(shard: &ShardReader, row: &Row<'_>) -> Place {
-    Place {
+fn place_of(shard: &ShardReader, row: &Row<'_>) -> Box<Place> {
+    Box::new(Place {
         shard: shard.tar_path().to_path_buf(),
         key: row.key.to_owned(),
         offset: row.image.offset,
         bytes: row.image.bytes,
-    }
+    })
 }

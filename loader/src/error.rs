@@ -34,7 +34,7 @@ pub enum Error {
     #[error("{place}: {what}: expected {expected}, found {found}")]
     Corrupt {
         /// The sample and its bytes.
-        place: Place,
+        place: Box<Place>,
         /// Which promise is broken.
         what: &'static str,
         /// What the index or the manifest promises.
@@ -46,7 +46,7 @@ pub enum Error {
     #[error("{place}: cannot decode the JPEG")]
     Decode {
         /// The sample and its bytes.
-        place: Place,
+        place: Box<Place>,
         /// The decoder's reason.
         #[source]
         source: zune_jpeg::errors::DecodeErrors,
@@ -55,7 +55,7 @@ pub enum Error {
     #[error("{place}: a worker panicked: {message}")]
     SamplePanic {
         /// The sample and its bytes.
-        place: Place,
+        place: Box<Place>,
         /// The panic's message.
         message: String,
     },

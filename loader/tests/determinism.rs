@@ -1,4 +1,5 @@
 //! What is delivered depends on the data, the settings and (seed, epoch), and on nothing else.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
 //! Damage, panics, hoarding and early ends: each reaches the consumer as what it is.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 use std::{
     io::{Read, Seek, SeekFrom, Write},

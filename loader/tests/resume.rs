@@ -1,4 +1,5 @@
 //! A run resumed at any batch edge goes on with the very batches that it would have had, or is refused.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 use loader::{Batch, Loader, LoaderBuilder, LoaderState, Order, Remainder, World};
 use proptest::prelude::*;

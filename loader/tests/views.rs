@@ -1,4 +1,5 @@
 //! Views of a split, and what is refused when it is opened.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 use std::collections::BTreeSet;
 

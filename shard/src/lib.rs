@@ -42,6 +42,8 @@
 //! # }
 //! ```
 
+#[cfg(unix)]
+mod bus_error;
 pub mod checksum;
 mod dataset;
 mod error;

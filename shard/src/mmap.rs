@@ -4,15 +4,20 @@
 
 use std::path::Path;
 
+#[cfg(unix)]
+use crate::bus_error::Guard;
 use crate::{Error, Result};
 
 /// A file mapped for reading.
 ///
 /// Shards are written beside their place and renamed into it, so a mapping keeps the bytes that it was opened
-/// on even while a repair replaces the file. A file that another program *cuts* in place is outside of that
-/// contract: reading past its new end is a bus error.
+/// on even while a repair replaces the file. A file that another program *cuts* in place reads as zeros past its new
+/// end, and [`Mapping::is_cut`] says so afterwards.
 #[derive(Debug)]
 pub struct Mapping {
+    // Dropped before the mapping that it guards: fields drop in their order.
+    #[cfg(unix)]
+    guard: Option<Guard>,
     map: memmap2::Mmap,
 }
 
@@ -37,12 +42,24 @@ impl Mapping {
         // SAFETY: the mapping is private and read-only, and data set files are replaced by rename, never
         // written in place (FORMAT.md, "Writing"), so the bytes behind it do not change.
         let map = unsafe { memmap2::Mmap::map(file.file()) }.map_err(Error::io("map", path))?;
-        Ok(Self { map })
+        Ok(Self {
+            #[cfg(unix)]
+            guard: Guard::of(&map),
+            map,
+        })
     }
 
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Whether a read since the opening went past the end of a file that was cut short, and so found zeros.
+    pub fn is_cut(&self) -> bool {
+        #[cfg(unix)]
+        return self.guard.as_ref().is_some_and(Guard::is_cut);
+        #[cfg(not(unix))]
+        false
     }
 
     /// Advises the kernel on `range`; out-of-bounds ranges and kernels that refuse are ignored, for advice
@@ -57,5 +74,38 @@ impl Mapping {
             let bytes = bytes.min(self.map.len() - offset);
             let _ = self.map.advise_range(advice, offset, bytes);
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_cut_under_its_mapping_reads_as_zeros_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("cut"), dir.path().join("whole"));
+        fs_err::write(&path, vec![7; 100_000]).unwrap();
+        fs_err::write(&other, vec![8; 100_000]).unwrap();
+        let (map, whole) = (Mapping::open(&path).unwrap(), Mapping::open(&other).unwrap());
+        assert!(map.bytes().iter().all(|&byte| byte == 7) && !map.is_cut());
+        fs_err::OpenOptions::new().write(true).open(&path).unwrap().set_len(5_000).unwrap();
+        assert!(map.bytes()[..5_000].iter().all(|&byte| byte == 7) && !map.is_cut());
+        assert!(map.bytes()[8_192..].iter().all(|&byte| byte == 0) && map.is_cut());
+        assert!(whole.bytes().iter().all(|&byte| byte == 8) && !whole.is_cut());
+    }
+
+    #[test]
+    fn mappings_come_and_go_past_one_block_of_slots() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs_err::write(&path, vec![1; 10_000]).unwrap();
+        for _ in 0..3 {
+            let maps: Vec<Mapping> = (0..600).map(|_| Mapping::open(&path).unwrap()).collect();
+            assert!(maps.iter().all(|map| !map.is_cut() && map.bytes()[9_999] == 1));
+        }
+        let maps: Vec<Mapping> = (0..600).map(|_| Mapping::open(&path).unwrap()).collect();
+        fs_err::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+        assert!(maps.iter().all(|map| map.bytes()[9_999] == 0 && map.is_cut()));
     }
 }

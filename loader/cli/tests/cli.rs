@@ -1,4 +1,5 @@
 //! The real program on small data sets: what it prints, where, and its exit code.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 use std::{
     collections::BTreeSet,
