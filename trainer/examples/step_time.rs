@@ -20,6 +20,7 @@ fn main() -> Result<()> {
     config.vision.image_size = number(2, 64);
     config.vision.patch_size = number(3, 8);
     config.vision.width = number(4, 192);
+    config.vision.heads = (config.vision.width / 32).max(1);
     config.vision.layers = number(5, 6);
     let tokens = number(6, 24);
     let model = Clip::new(&config, 1, &Device::Cpu)?;

@@ -1,6 +1,8 @@
 //! Whole training steps: a toy batch is memorised, the thread count changes no bit, the fused block equals
 //! its parts, and an optimizer that is put back continues exactly.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
+
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use trainer::loss::{clamp_logit_scale, contrastive_loss};

@@ -1,6 +1,8 @@
 //! Operations, a whole model and the optimizer against values that PyTorch computed in double precision
 //! (`fixtures/generate.py`), and the kernels at larger sizes against stock candle operations in f64.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use std::collections::HashMap;
 use trainer::loss::contrastive_loss;
@@ -183,11 +185,11 @@ fn kernels_agree_with_stock_operations_over_many_chunks() {
     check_against_stock("linear", &[x.clone(), wave(&[20, 48], 0.4), wave(&[20], 0.6)], |t| {
         ops::linear(t[0], t[1], Some(t[2]))
     });
-    check_against_stock("normalize", &[x.clone()], |t| ops::normalize_rows(t[0]));
+    check_against_stock("normalize", std::slice::from_ref(&x), |t| ops::normalize_rows(t[0]));
     for causal in [false, true] {
-        check_against_stock("attention", &[x.clone()], |t| ops::attention(t[0], 4, causal));
+        check_against_stock("attention", std::slice::from_ref(&x), |t| ops::attention(t[0], 4, causal));
     }
-    check_against_stock("mean_pool", &[x.clone()], |t| ops::mean_pool(t[0]));
+    check_against_stock("mean_pool", std::slice::from_ref(&x), |t| ops::mean_pool(t[0]));
     let positions: Vec<u32> = (0..50).map(|i| i % 40).collect();
     check_against_stock("select", &[x], |t| ops::select_positions(t[0], &positions));
     let ids = Tensor::from_vec((0..600u32).map(|i| i * i % 70).collect(), (20, 30), &Device::Cpu).unwrap();

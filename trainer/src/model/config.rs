@@ -113,7 +113,7 @@ impl ClipConfig {
     pub fn validate(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let vision = &self.vision;
-        if vision.patch_size == 0 || vision.image_size == 0 || vision.image_size % vision.patch_size != 0 {
+        if vision.image_size == 0 || !vision.image_size.is_multiple_of(vision.patch_size) {
             problems.push(format!(
                 "vision.patch_size {} does not divide vision.image_size {}",
                 vision.patch_size, vision.image_size
@@ -228,7 +228,7 @@ fn check_tower(
     if width == 0 {
         problems.push(format!("{tower}.width must be at least 1"));
     }
-    if heads == 0 || width % heads != 0 {
+    if heads == 0 || !width.is_multiple_of(heads) {
         problems.push(format!("{tower}.heads {heads} does not divide {tower}.width {width}"));
     }
     if layers == 0 {

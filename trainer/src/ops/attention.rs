@@ -37,7 +37,7 @@ impl Heads {
 pub fn attention(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
     let (batch, tokens, packed) = qkv.dims3()?;
     let width = packed / 3;
-    if heads == 0 || packed % 3 != 0 || width % heads != 0 {
+    if heads == 0 || !packed.is_multiple_of(3) || !width.is_multiple_of(heads) {
         bail!("attention: {packed} packed features do not split into 3 × {heads} heads")
     }
     let shape = Heads { tokens, width, heads, causal };

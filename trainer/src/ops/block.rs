@@ -7,7 +7,7 @@
 //! every operation, on one thread) sees one edge a block instead of ten. The twelve parameters travel as
 //! one concatenated tensor because a candle custom op takes three arguments at most. Kept for the backward
 //! pass: packed qkv, attention output, `m` and the pre-activation; the rest is computed anew. Weight
-//! gradients are summed in [`GROUPS`] fixed groups of tasks, which are then added in order.
+//! gradients are summed in `GROUPS` fixed groups of tasks, which are then added in order.
 //!
 //! Left out: dropout, and mixed precision; other devices run the composite of single operations.
 
@@ -77,7 +77,7 @@ pub fn residual_block(x: &Tensor, params: &BlockParams, shape: BlockShape) -> Re
     let expected = sizes.lengths();
     if params.all().zip(expected).any(|(t, len)| t.elem_count() != len)
         || shape.heads == 0
-        || width % shape.heads != 0
+        || !width.is_multiple_of(shape.heads)
     {
         bail!("residual_block: parameters do not fit width {width}, {} heads", shape.heads)
     }
@@ -169,6 +169,13 @@ struct Kept {
     hidden: Buffer,
 }
 
+/// What the backward pass of one task reads: its rows of the input, what was kept, and the output's gradient.
+struct Task<'a> {
+    x: &'a [f32],
+    kept: &'a Kept,
+    grad: &'a [f32],
+}
+
 /// Buffers of one backward group, sized for the largest task and reused by each.
 struct Scratch {
     normed: Buffer,
@@ -209,7 +216,7 @@ struct Block {
 }
 
 impl Block {
-    /// Elements of `x` that one task takes: whole samples, about [`ROWS`] tokens.
+    /// Elements of `x` that one task takes: whole samples, about `ROWS` tokens.
     fn task_len(&self) -> usize {
         let samples = ((ROWS + self.heads.tokens / 2) / self.heads.tokens).max(1);
         samples * self.heads.tokens * self.sizes.width
@@ -256,14 +263,13 @@ impl Block {
     /// Runs one task backward: writes `dx`, adds to the parameters' gradients.
     fn backward_task(
         &self,
-        x: &[f32],
+        task: &Task<'_>,
         params: &[&[f32]; 12],
-        kept: &Kept,
-        grad: &[f32],
         dx: &mut [f32],
         dparams: &mut [&mut [f32]; 12],
         s: &mut Scratch,
     ) {
+        let Task { x, kept, grad } = *task;
         let Sizes { width, hidden } = self.sizes;
         let rows = x.len() / width;
         let eps = self.shape.eps;
@@ -326,7 +332,7 @@ impl Block {
                 let (x, grad) = (&x[range.clone()], &grad[range]);
                 let tasks = x.chunks(task).zip(grad.chunks(task)).zip(dx.chunks_mut(task)).zip(kept);
                 for (((x, grad), dx), kept) in tasks {
-                    self.backward_task(x, &params, kept, grad, dx, &mut dparams, &mut scratch);
+                    self.backward_task(&Task { x, kept, grad }, &params, dx, &mut dparams, &mut scratch);
                 }
                 part
             })

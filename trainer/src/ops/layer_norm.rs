@@ -66,8 +66,7 @@ simd! {
                 *db += g;
             }
             let mean_h = dot(grad, weight) * scale;
-            let mut mean_hx = 0.0;
-            mean_hx += weighted_dot(grad, weight, scratch) * scale;
+            let mean_hx = weighted_dot(grad, weight, scratch) * scale;
             for (((dx, normal), g), w) in dx.iter_mut().zip(&*scratch).zip(grad).zip(weight) {
                 *dx += rstd * (g * w - mean_h - normal * mean_hx);
             }

@@ -1,7 +1,7 @@
 //! Matrix product with a weight in PyTorch's layout and an optional bias: `y = x·Wᵀ + b`.
 //!
 //! The bias is written to the output first and the product accumulated onto it. Backward: `dx = g·W`,
-//! `dW = gᵀ·x`, `db = Σ g`. `dW` and `db` are sums over rows, cut into at most [`SEGMENTS`] segments whose
+//! `dW = gᵀ·x`, `db = Σ g`. `dW` and `db` are sums over rows, cut into at most `SEGMENTS` segments whose
 //! partial results are added in order.
 
 use super::buffer::{on_kernels, read, rows_of, slice, sum_in_order, tensor};

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 /// When the patch size does not divide height and width.
 pub fn patchify(pixel_values: &Tensor, patch: usize) -> Result<Tensor> {
     let (batch, channels, height, width) = pixel_values.dims4()?;
-    if patch == 0 || height % patch != 0 || width % patch != 0 {
+    if patch == 0 || !height.is_multiple_of(patch) || !width.is_multiple_of(patch) {
         bail!("patchify: {height}×{width} pixels do not split into patches of {patch}")
     }
     if on_kernels(&[pixel_values]) {
