@@ -1,0 +1,135 @@
+//! The arguments of `trainer` and their help; nothing is done here.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Trains and evaluates CLIP models on shards made by `prep`.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 2 it could not run; 130 stopped by Ctrl-C or SIGTERM with a checkpoint saved.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a model, or go on training one.
+    #[command(after_help = TRAIN_HELP, after_long_help = train_long_help())]
+    Train(TrainArguments),
+    /// Measure retrieval recall of a trained model.
+    #[command(after_help = EVAL_HELP)]
+    Eval(EvalArguments),
+    /// Measure what colour histograms alone reach: ridge regression to bags of words.
+    Baseline(BaselineArguments),
+    /// Draw a run's curves anew from its metrics.jsonl.
+    Plot(PlotArguments),
+}
+
+const TRAIN_HELP: &str = "\
+Examples:
+  trainer train --config configs/demo.toml --data data/shapes
+  trainer train --config configs/clip_coco_tiny.toml --data data/coco --set optim.lr=3e-4 --run hot
+  trainer train --config configs/demo.toml --data data/shapes --resume
+
+The run's folder runs/NAME gets config.toml, tokenizer.json, metrics.jsonl, TensorBoard events,
+checkpoints/ and plots/. Ctrl-C finishes the step, saves a checkpoint and exits with 130; a second
+Ctrl-C ends at once. `--help` lists every key.";
+
+fn train_long_help() -> String {
+    format!(
+        "{TRAIN_HELP}\n\nKeys of the configuration and what they take:\n{}",
+        trainer::config::keys::listing()
+    )
+}
+
+/// What `train` takes.
+#[derive(Debug, Args)]
+pub(crate) struct TrainArguments {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The data set, a folder made by `prep`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The run's name [default: the configuration's file name without .toml].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) run: Option<String>,
+    /// The folder of all runs.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs_dir: PathBuf,
+    /// Go on from the run's newest checkpoint.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Override one key of the configuration; may be given often.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+const EVAL_HELP: &str = "\
+Examples:
+  trainer eval --run demo --data data/shapes
+  trainer eval --run runs/demo --data data/shapes --split val --limit 1000 --json
+  trainer eval --run demo --data data/shapes --shuffle-captions   # a control: falls to chance
+
+Recall@k counts a hit if any caption of the image (or the image of the caption) is among the k best,
+with all captions kept; ties count as misses.";
+
+/// What `eval` takes.
+#[derive(Debug, Args)]
+pub(crate) struct EvalArguments {
+    /// The run: a name below the folder of all runs, or a run's folder.
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) run: String,
+    /// The data set; one that the run was not trained on is evaluated with a note.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The folder of all runs.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs_dir: PathBuf,
+    /// The split [default: the configuration's data.val_split].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) split: Option<String>,
+    /// Evaluate only the first N images.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Deal the captions to other images first, as a control.
+    #[arg(long)]
+    pub(crate) shuffle_captions: bool,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `baseline` takes.
+#[derive(Debug, Args)]
+pub(crate) struct BaselineArguments {
+    /// The data set, a folder made by `prep`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The split to learn from.
+    #[arg(long, value_name = "NAME", default_value = "train")]
+    pub(crate) train_split: String,
+    /// The split to evaluate on.
+    #[arg(long, value_name = "NAME", default_value = "val")]
+    pub(crate) split: String,
+    /// Evaluate only the first N images.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `plot` takes.
+#[derive(Debug, Args)]
+pub(crate) struct PlotArguments {
+    /// The run: a name below the folder of all runs, or a run's folder.
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) run: String,
+    /// The folder of all runs.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs_dir: PathBuf,
+}

@@ -1,0 +1,56 @@
+//! `trainer eval`: recall of a run's newest checkpoint on a split.
+
+use super::{report, run_folder};
+use crate::cli::EvalArguments;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::process::ExitCode;
+use trainer::checkpoint::{self, Checkpoints};
+use trainer::{Error, data, embed, run, step};
+
+/// Embeds the split and prints recall both ways.
+pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
+    let folder = run_folder(&arguments.run, &arguments.runs_dir);
+    let config = run::read_config(&folder)?;
+    let tokenizer = run::read_tokenizer(&folder)?;
+    let latest = Checkpoints::of_run(&folder).latest()?;
+    let latest = latest.ok_or(Error::NoRun { run: folder, missing: "a complete checkpoint" })?;
+    let state = checkpoint::read_state(&latest)?;
+    let device = config.train.device.open()?;
+    let weights = checkpoint::read_model(&latest, &state, &device)?;
+    let clip = step::load_model(&config, tokenizer.vocab_size(), weights, &device)?;
+    let is_val = arguments.split.as_ref().is_none_or(|split| *split == config.data.val_split);
+    let split = arguments.split.clone().unwrap_or_else(|| config.data.val_split.clone());
+    let fraction = if is_val { config.data.val_fraction } else { 1.0 };
+    let loader = data::open_eval(&config, &arguments.data, &split, fraction)?;
+    let is_same_data = loader.fingerprint() == state.data_fingerprint;
+    let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
+    let mut embedded = embed::embed(&clip, &config, &loader, &tokenizer, &device, limit)?;
+    if arguments.shuffle_captions {
+        embedded.shuffle_captions(config.train.seed);
+    }
+    let found = embedded.recall()?;
+    if arguments.json {
+        let mut value = report::retrieval(&found);
+        value["checkpoint"] = json!(latest);
+        value["step"] = json!(state.step);
+        value["split"] = json!(split);
+        value["trained_on_this_data_set"] = json!(is_same_data);
+        value["shuffled_captions"] = json!(arguments.shuffle_captions);
+        report::json(&value);
+        return Ok(ExitCode::SUCCESS);
+    }
+    report::line(&format!("{} on {} / {split}", latest.display(), arguments.data.display()));
+    if !is_same_data {
+        report::line(&format!(
+            "note: this is not the data set that it was trained on (fingerprint {}, trained on {})",
+            loader.fingerprint(),
+            state.data_fingerprint
+        ));
+    }
+    if arguments.shuffle_captions {
+        report::line("control: the captions are dealt to other images");
+    }
+    report::table(&found);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,202 @@
+//! Model sizes: named presets and what they expand to.
+//!
+//! A preset gives every size; keys beside it change single ones. The resolved configuration has all of
+//! them written out, so a later change of a preset never changes an old run.
+
+use crate::error::{Error, Result};
+use crate::model::{ClipConfig, Pool, TextConfig as TextSizes, VisionConfig as VisionSizes};
+use crate::ops::Activation;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// The sizes of a CLIP model, without the vocabulary, which the tokenizer gives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The preset that the sizes started from; for the reader only.
+    pub preset: String,
+    /// Width of the shared space.
+    pub embed_dim: usize,
+    /// Temperature at the start; the logit scale starts at its inverse.
+    pub temperature: f64,
+    /// Non-linearity of every feed-forward layer.
+    pub activation: Activation,
+    /// The image tower.
+    pub vision: VisionConfig,
+    /// The text tower.
+    pub text: TextConfig,
+}
+
+/// The image tower, a ViT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VisionConfig {
+    /// Pixels a side that the tower sees; stored pictures are averaged down to it.
+    pub image_size: usize,
+    /// Pixels a side of one patch.
+    pub patch_size: usize,
+    /// Width of a token.
+    pub width: usize,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// How its tokens become one row.
+    pub pool: Pool,
+}
+
+/// The text tower, a causal transformer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextConfig {
+    /// Tokens of a caption with both markers.
+    pub context_length: usize,
+    /// Width of a token.
+    pub width: usize,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+}
+
+/// Hidden units of a feed-forward layer over its width.
+const MLP_RATIO: f64 = 4.0;
+
+/// The names that `model.preset` takes.
+pub const PRESETS: [&str; 6] = ["nano", "tiny", "small", "vit_s_16", "vit_b_32", "vit_b_16"];
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        preset("tiny").expect("tiny is a preset")
+    }
+}
+
+/// The sizes of a named preset.
+fn preset(name: &str) -> Option<ModelConfig> {
+    // Embedding; image size, patch, width, layers and heads; context, width, layers and heads.
+    let (embed_dim, vision, text) = match name {
+        // For tests: a step takes milliseconds.
+        "nano" => (16, [32, 16, 32, 2, 2], [16, 32, 2, 2]),
+        // For a laptop: 64 pixels.
+        "tiny" => (128, [64, 8, 192, 6, 6], [32, 128, 4, 4]),
+        // For photos on a CPU: 49 patches of 32 pixels.
+        "small" => (256, [224, 32, 256, 6, 4], [77, 256, 4, 4]),
+        "vit_s_16" => (384, [224, 16, 384, 12, 6], [77, 384, 12, 6]),
+        "vit_b_32" => (512, [224, 32, 768, 12, 12], [77, 512, 12, 8]),
+        "vit_b_16" => (512, [224, 16, 768, 12, 12], [77, 512, 12, 8]),
+        _ => return None,
+    };
+    let [image_size, patch_size, width, layers, heads] = vision;
+    let vision = VisionConfig { image_size, patch_size, width, layers, heads, pool: Pool::Cls };
+    let [context_length, width, layers, heads] = text;
+    let text = TextConfig { context_length, width, layers, heads };
+    let activation = Activation::Gelu;
+    Some(ModelConfig { preset: name.into(), embed_dim, temperature: 0.07, activation, vision, text })
+}
+
+/// Writes the preset's sizes under `[model]`, below the keys that are given there.
+pub(super) fn expand(mut table: Table) -> Result<Table> {
+    let given = match table.remove("model") {
+        Some(Value::Table(model)) => model,
+        _ => Table::new(),
+    };
+    let name = given.get("preset").and_then(Value::as_str).unwrap_or("tiny").to_owned();
+    let base = preset(&name).ok_or_else(|| Error::Config {
+        key: "model.preset".into(),
+        value: format!("{name:?}"),
+        allowed: format!("one of {}", PRESETS.join(", ")),
+    })?;
+    let mut model = Table::try_from(base)
+        .map_err(|e| Error::DamagedFile { path: "config.toml".into(), reason: e.to_string() })?;
+    overlay(&mut model, given);
+    table.insert("model".into(), Value::Table(model));
+    Ok(table)
+}
+
+fn overlay(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(value)) => overlay(inner, value),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The model's own description, with the vocabulary that the tokenizer gives.
+    pub fn clip(&self, vocab_size: usize) -> ClipConfig {
+        let (vision, text) = (&self.vision, &self.text);
+        ClipConfig {
+            embed_dim: self.embed_dim,
+            vision: VisionSizes {
+                image_size: vision.image_size,
+                patch_size: vision.patch_size,
+                width: vision.width,
+                layers: vision.layers,
+                heads: vision.heads,
+                mlp_ratio: MLP_RATIO,
+                pool: vision.pool,
+            },
+            text: TextSizes {
+                context_length: text.context_length,
+                vocab_size,
+                width: text.width,
+                layers: text.layers,
+                heads: text.heads,
+                mlp_ratio: MLP_RATIO,
+            },
+            activation: self.activation,
+            init_temperature: self.temperature,
+            learn_temperature: true,
+        }
+    }
+
+    /// Sizes that must divide one another.
+    pub(super) fn validate(&self) -> Result<()> {
+        let (vision, text) = (&self.vision, &self.text);
+        divides("model.vision.patch_size", vision.patch_size, "model.vision.image_size", vision.image_size)?;
+        divides("model.vision.heads", vision.heads, "model.vision.width", vision.width)?;
+        divides("model.text.heads", text.heads, "model.text.width", text.width)
+    }
+}
+
+fn divides(key: &str, part: usize, whole_key: &str, whole: usize) -> Result<()> {
+    if part > 0 && whole.is_multiple_of(part) {
+        return Ok(());
+    }
+    Err(Error::Config {
+        key: key.into(),
+        value: part.to_string(),
+        allowed: format!("a divisor of {whole_key}, which is {whole}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_of_the_same_name_are_the_models_own() {
+        let table = [
+            ("tiny", ClipConfig::tiny(), 1024),
+            ("vit_s_16", ClipConfig::vit_s_16(), 49_408),
+            ("vit_b_32", ClipConfig::vit_b_32(), 49_408),
+            ("vit_b_16", ClipConfig::vit_b_16(), 49_408),
+        ];
+        for (name, expected, vocab_size) in table {
+            assert_eq!(preset(name).unwrap().clip(vocab_size), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_a_preset_that_can_be_built() {
+        for name in PRESETS {
+            let preset = preset(name).unwrap();
+            assert_eq!(preset.preset, name);
+            preset.validate().unwrap();
+            assert!(preset.clip(300).validate().is_empty(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the configuration refuses, in which words, and that it survives a round trip.
+
+use super::*;
+
+fn resolve(text: &str, overrides: &[&str]) -> Result<Config> {
+    let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
+    Config::from_toml(text, "test.toml", &overrides)
+}
+
+fn complaint(text: &str, overrides: &[&str]) -> String {
+    resolve(text, overrides).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_survive_a_round_trip() {
+    let config = resolve("", &[]).unwrap();
+    assert_eq!(config, Config::default());
+    let again = resolve(&config.to_toml().unwrap(), &[]).unwrap();
+    assert_eq!(again, config);
+}
+
+#[test]
+fn a_preset_is_the_base_and_single_sizes_lie_over_it() {
+    let config =
+        resolve("[model]\npreset = \"nano\"\n[model.text]\nlayers = 3\n", &["model.embed_dim=24"]).unwrap();
+    assert_eq!((config.model.vision.image_size, config.model.vision.width), (32, 32));
+    assert_eq!(config.model.text.layers, 3);
+    assert_eq!(config.model.embed_dim, 24);
+    assert_eq!(resolve(&config.to_toml().unwrap(), &[]).unwrap(), config);
+}
+
+#[test]
+fn overrides_win_over_the_file() {
+    let config = resolve("[optim]\nlr = 0.1\n", &["optim.lr=3e-4", "data.order=none"]).unwrap();
+    assert_eq!(config.optim.lr, 3e-4);
+    assert_eq!(config.data.order, OrderChoice::None);
+}
+
+#[test]
+fn the_tokenizer_may_be_given_as_one_string() {
+    let config = resolve("tokenizer = \"a/b\"\n", &[]).unwrap();
+    assert_eq!(config.tokenizer.source, "a/b");
+    let config = resolve("tokenizer = \"a/b\"\n", &["tokenizer=c/d"]).unwrap();
+    assert_eq!(config.tokenizer.source, "c/d");
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    let text = complaint("[optim]\nlearning_rte = 1\n", &[]);
+    assert!(text.starts_with("`optim.learning_rte` is not a key"), "{text}");
+    assert!(complaint("[optim]\nwieght_decay = 1\n", &[]).contains("`optim.weight_decay`"));
+    assert!(complaint("", &["batch_size=3"]).contains("`data.batch_size`"));
+    assert!(complaint("", &["train.sed=3"]).contains("`train.seed`"));
+    assert!(complaint("[trian]\nseed = 1\n", &[]).contains("`trian`"));
+}
+
+#[test]
+fn a_bad_value_names_key_value_and_what_is_allowed() {
+    let table = [
+        ("optim.lr=-1", "`optim.lr = -1` is not allowed: give a number above 0, at most 10"),
+        ("optim.lr=fast", "`optim.lr = \"fast\"` is not allowed"),
+        ("optim.lr=nan", "`optim.lr = nan` is not allowed"),
+        ("data.fraction=0", "a number above 0, at most 1"),
+        ("data.batch_size=1", "a whole number from 2 to 65536"),
+        ("data.batch_size=2.5", "`data.batch_size = 2.5`"),
+        ("data.captions=some", "one of \"random\", \"first\""),
+        ("data.shuffle_captions=1", "true or false"),
+        ("model.preset=huge", "\"vit_b_32\""),
+        ("model.vision.patch_size=7", "a divisor of model.vision.image_size, which is 64"),
+        ("model.text.heads=3", "a divisor of model.text.width, which is 128"),
+        ("optim.beta2=1.0", "a number from 0 to below 1"),
+        ("optim.epochs=0", "either optim.epochs or optim.steps"),
+        ("optim.steps=5", "either optim.epochs or optim.steps"),
+    ];
+    for (given, expected) in table {
+        let text = complaint("", &[given]);
+        assert!(text.contains(expected), "{given}: {text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_override_or_no_toml_is_said_so() {
+    assert!(complaint("", &["optim.lr"]).contains("key=value"));
+    assert!(complaint("", &["=3"]).contains("key=value"));
+    assert_eq!(complaint("= 3", &[]), "test.toml is not valid TOML");
+    assert!(complaint("optim = 3", &[]).contains("a section [optim]"));
+}
+
+#[test]
+fn a_value_cannot_smuggle_in_a_second_key() {
+    assert!(complaint("", &["data.order=\"none\"\nvalue2 = 3"]).contains("is not allowed"));
+}
+
+#[test]
+fn warm_up_is_a_share_of_the_steps_unless_given() {
+    let mut config = Config::default();
+    assert_eq!(config.total_steps(30), 300);
+    assert_eq!(config.warmup_steps(300), 15);
+    config.optim.warmup_steps = 7;
+    assert_eq!(config.warmup_steps(300), 7);
+}

@@ -1,0 +1,150 @@
+//! All images and captions of a view as features, and the recall between them.
+//!
+//! Leaves out training; it needs a model, a tokenizer and a loader opened for evaluation.
+
+use crate::config::Config;
+use crate::data::Tensors;
+use crate::error::{Error, Result};
+use crate::model::Clip;
+use crate::retrieval::{self, Features, Retrieval};
+use crate::tokenizer::Tokenizer;
+use candle_core::{Device, Tensor};
+use loader::Loader;
+
+/// Captions that pass through the text tower at once.
+const CAPTIONS_AT_ONCE: usize = 256;
+
+/// A view's features: images, captions, and whose each caption is.
+#[derive(Debug, Default)]
+pub struct Embedded {
+    /// One row an image, of length 1.
+    pub images: Features,
+    /// One row a caption, of length 1.
+    pub captions: Features,
+    /// The image of each caption.
+    pub owner: Vec<usize>,
+}
+
+/// Embeds the first `limit` samples (all for `None`) of a loader from [`open_eval`](crate::data::open_eval).
+///
+/// # Errors
+/// [`Error::Loader`] naming a damaged sample, [`Error::Tensor`], [`Error::Tokenizer`].
+pub fn embed(
+    model: &Clip,
+    config: &Config,
+    loader: &Loader,
+    tokenizer: &Tokenizer,
+    device: &Device,
+    limit: Option<usize>,
+) -> Result<Embedded> {
+    let tensors = Tensors::new(config, loader, tokenizer, device)?;
+    let mut embedded = Embedded::default();
+    let mut waiting: Vec<String> = Vec::new();
+    let mut left = limit.unwrap_or(usize::MAX);
+    for batch in loader.epoch(0).map_err(Error::loader("begin the evaluation"))? {
+        let batch = batch.map_err(Error::loader("read a batch of the evaluation"))?;
+        let count = batch.valid_count().min(left);
+        if count == 0 {
+            break;
+        }
+        left -= count;
+        let pixels = tensors.pixels(&batch, count)?;
+        let features = model.encode_image(&pixels).map_err(Error::tensor("embed images"))?;
+        let first = embedded.images.len();
+        append(&mut embedded.images, &features)?;
+        for i in 0..count {
+            for caption in batch.captions(i) {
+                waiting.push(caption.to_owned());
+                embedded.owner.push(first + i);
+            }
+        }
+        while waiting.len() >= CAPTIONS_AT_ONCE {
+            let rest = waiting.split_off(CAPTIONS_AT_ONCE);
+            embed_captions(model, &tensors, &waiting, &mut embedded.captions)?;
+            waiting = rest;
+        }
+    }
+    if !waiting.is_empty() {
+        embed_captions(model, &tensors, &waiting, &mut embedded.captions)?;
+    }
+    Ok(embedded)
+}
+
+fn embed_captions(
+    model: &Clip,
+    tensors: &Tensors<'_>,
+    captions: &[String],
+    into: &mut Features,
+) -> Result<()> {
+    let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
+    let (input_ids, eot_positions) = tensors.captions(&captions)?;
+    let features = model.encode_text(&input_ids, &eot_positions).map_err(Error::tensor("embed captions"))?;
+    append(into, &features)
+}
+
+/// Adds the rows of a (rows, width) tensor, each brought to length 1.
+fn append(features: &mut Features, rows: &Tensor) -> Result<()> {
+    let rows = rows.to_vec2::<f32>().map_err(Error::tensor("read features back"))?;
+    for row in rows {
+        features.width = row.len();
+        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        features.values.extend(row.into_iter().map(|v| v / norm));
+    }
+    Ok(())
+}
+
+impl Embedded {
+    /// Recall both ways over everything that was embedded.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when features do not fit together, as after a view without captions.
+    pub fn recall(&self) -> Result<Retrieval> {
+        retrieval::recall(&self.images, &self.captions, &self.owner)
+    }
+
+    /// The control: deals each image's captions to another image, by a permutation drawn from `seed`.
+    pub fn shuffle_captions(&mut self, seed: u64) {
+        let count = self.images.len();
+        let mut to: Vec<usize> = (0..count).collect();
+        for i in (1..count).rev() {
+            // The remainder's bias is below 2^-40 for any number of images.
+            let draw = u64::from_le_bytes(drawn(seed, i as u64)) % (i as u64 + 1);
+            to.swap(i, draw as usize);
+        }
+        self.owner.iter_mut().for_each(|owner| *owner = to[*owner]);
+    }
+}
+
+/// Eight bytes of BLAKE3(seed, i).
+fn drawn(seed: u64, i: u64) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new_derive_key("trainer v1 shuffled captions");
+    hasher.update(&seed.to_le_bytes()).update(&i.to_le_bytes());
+    let mut bytes = [0; 8];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shuffling_captions_is_a_permutation_by_the_seed() {
+        let begin = || Embedded {
+            images: Features { values: vec![0.0; 100], width: 1 },
+            captions: Features { values: vec![0.0; 200], width: 1 },
+            owner: (0..200).map(|c| c / 2).collect(),
+        };
+        let (mut one, mut same, mut other) = (begin(), begin(), begin());
+        one.shuffle_captions(1);
+        same.shuffle_captions(1);
+        other.shuffle_captions(2);
+        assert_eq!(one.owner, same.owner);
+        assert_ne!(one.owner, other.owner);
+        let mut sorted = one.owner.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, begin().owner);
+        let stayed = one.owner.iter().zip(begin().owner).filter(|(a, b)| **a == *b).count();
+        assert!(stayed < 20, "{stayed}");
+    }
+}

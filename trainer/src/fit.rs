@@ -1,0 +1,320 @@
+//! The training loop: evaluate, save, stop, step, log.
+//!
+//! A step is in [`step`](crate::step), a checkpoint in [`checkpoint`](crate::checkpoint); this is the
+//! order of things around them. Prints nothing: a [`Reporter`] is told.
+
+use crate::checkpoint::{self, Checkpoints, Identity, State};
+use crate::config::Config;
+use crate::data::{self, TensorBatch, Tensors};
+use crate::embed;
+use crate::error::{Error, Result};
+use crate::fsync;
+use crate::metrics::{self, MetricsLog, Row, TrainRow, ValRow};
+use crate::plots;
+use crate::run::RunFolder;
+use crate::step::{NotFinite, StepResult, TrainState};
+use crate::tokenizer::Tokenizer;
+use candle_core::Device;
+use loader::{Batch, Loader};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Is told how a run goes.
+pub trait Reporter {
+    /// The run begins or goes on at `state`, of `total` steps.
+    fn begin(&mut self, state: &State, total: u64, model: &str);
+    /// A step was made; `is_logged` when its row goes to the metrics.
+    fn step(&mut self, row: &TrainRow, total: u64, is_logged: bool);
+    /// An evaluation was made.
+    fn evaluated(&mut self, row: &ValRow);
+    /// A checkpoint was written.
+    fn saved(&mut self, checkpoint: &Path);
+}
+
+/// What a run needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The resolved configuration.
+    pub config: &'a Config,
+    /// The data set's folder.
+    pub data: &'a Path,
+    /// The run's folder.
+    pub run: &'a Path,
+    /// Whether an existing run is continued.
+    pub resume: bool,
+    /// Set from outside to stop after the step that is being made.
+    pub stop: &'a AtomicBool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are made.
+    Finished {
+        /// Optimizer steps of the run.
+        step: u64,
+        /// The plots.
+        plots: Vec<PathBuf>,
+    },
+    /// It was asked to stop, and a checkpoint is written.
+    Stopped {
+        /// Optimizer steps made.
+        step: u64,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+}
+
+/// Trains a run to its end or until it is stopped.
+///
+/// # Errors
+/// Whatever the parts fail with; [`Error::NotFinite`] when loss or gradient are no numbers. The last
+/// checkpoint stays as it was.
+pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
+    let config = job.config;
+    let device = config.train.device.open()?;
+    let loader = data::open_train(config, job.data)?;
+    let val = data::open_eval(config, job.data, &config.data.val_split, config.data.val_fraction)?;
+    let run = RunFolder::open(job.run, job.resume)?;
+    let tokenizer = run.tokenizer(&config.tokenizer, || captions_of(&loader))?;
+    let digest = tokenizer.digest();
+    let identity = Identity { config, data_fingerprint: loader.fingerprint(), tokenizer: &digest };
+    let total = config.total_steps(loader.batch_count());
+    let mut model = TrainState::new(config, tokenizer.vocab_size(), total, &device)?;
+    let mut state = State::begin(identity)?;
+    if let Some(latest) = Checkpoints::of_run(job.run).latest()? {
+        let saved = checkpoint::read_state(&latest)?;
+        saved.check(&latest, identity)?;
+        let weights = checkpoint::read_model(&latest, &saved, &device)?;
+        model.load(weights, checkpoint::read_optimizer(&latest, &saved, &device)?, saved.step)?;
+        state = State {
+            step: saved.step,
+            samples_seen: saved.samples_seen,
+            epoch: saved.epoch,
+            position: saved.position,
+            ..state
+        };
+    }
+    run.keep(config, &tokenizer)?;
+    let log = MetricsLog::open(job.run, state.step)?;
+    reporter.begin(&state, total, &model.describe());
+    let checkpoints = Checkpoints::of_run(job.run);
+    let mut fit = Fit {
+        job,
+        device,
+        tokenizer: &tokenizer,
+        loader: &loader,
+        val: &val,
+        model,
+        saved_at: if state.step > 0 { Some(state.step) } else { None },
+        evaluated_at: metrics::read(job.run)?
+            .iter()
+            .rev()
+            .find_map(|r| matches!(r, Row::Val(_)).then(|| r.step())),
+        state,
+        total,
+        log,
+        checkpoints,
+        window: Window::new(),
+        reporter,
+    };
+    fit.run()
+}
+
+fn captions_of(loader: &Loader) -> Result<Vec<String>> {
+    let doing = "read the captions for the tokenizer";
+    loader.captions().map(|caption| caption.map(str::to_owned).map_err(Error::loader(doing))).collect()
+}
+
+/// Time and samples since the last row of the log.
+struct Window {
+    begun: Instant,
+    waited: Duration,
+    samples: u64,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self { begun: Instant::now(), waited: Duration::ZERO, samples: 0 }
+    }
+
+    /// Samples a second, and the share of the time that was spent waiting for data.
+    fn rates(&self) -> (f64, f64) {
+        let seconds = self.begun.elapsed().as_secs_f64().max(1e-9);
+        (self.samples as f64 / seconds, (self.waited.as_secs_f64() / seconds).min(1.0))
+    }
+}
+
+struct Fit<'a> {
+    job: Job<'a>,
+    device: Device,
+    tokenizer: &'a Tokenizer,
+    loader: &'a Loader,
+    val: &'a Loader,
+    model: TrainState,
+    state: State,
+    saved_at: Option<u64>,
+    evaluated_at: Option<u64>,
+    total: u64,
+    log: MetricsLog,
+    checkpoints: Checkpoints,
+    window: Window,
+    reporter: &'a mut dyn Reporter,
+}
+
+impl Fit<'_> {
+    fn run(&mut self) -> Result<Outcome> {
+        let tensors = Tensors::new(self.job.config, self.loader, self.tokenizer, &self.device)?;
+        if self.state.step > 0
+            && self.is_due(self.job.config.train.eval_every)
+            && self.evaluated_at != Some(self.state.step)
+        {
+            // The run was stopped between this step and its evaluation.
+            self.evaluate()?;
+        }
+        while self.state.step < self.total {
+            let (epoch, position) = (self.state.epoch, self.state.position);
+            let mut batches =
+                self.loader.epoch_from(epoch, position).map_err(Error::loader("begin an epoch"))?;
+            while self.state.step < self.total {
+                let waiting = Instant::now();
+                let Some(batch) = batches.next() else { break };
+                let batch = batch
+                    .map_err(Error::loader(format!("read the batch of step {}", self.state.step + 1)))?;
+                let inputs = tensors.train(&batch)?;
+                self.window.waited += waiting.elapsed();
+                self.step(&batch, &inputs)?;
+                drop(batch);
+                if self.job.stop.load(Ordering::SeqCst) && self.state.step < self.total {
+                    let checkpoint = self.save()?;
+                    self.draw()?;
+                    return Ok(Outcome::Stopped { step: self.state.step, checkpoint });
+                }
+                self.rhythm()?;
+            }
+        }
+        self.finish()
+    }
+
+    /// One optimizer step, its counters and its row.
+    fn step(&mut self, batch: &Batch, inputs: &TensorBatch) -> Result<()> {
+        let result = self.model.train_step(inputs)?;
+        let StepResult { loss, lr, grad_norm, logit_scale } = match result {
+            Ok(result) => result,
+            Err(NotFinite { what, value }) => return Err(self.not_finite(batch, what, value)),
+        };
+        let next = self.loader.state_after(batch);
+        let row = {
+            let state = &mut self.state;
+            state.step += 1;
+            state.samples_seen += batch.len() as u64;
+            self.window.samples += batch.len() as u64;
+            let (samples_per_s, data_wait) = self.window.rates();
+            TrainRow {
+                step: state.step,
+                epoch: state.epoch,
+                samples_seen: state.samples_seen,
+                loss,
+                lr,
+                grad_norm,
+                logit_scale,
+                samples_per_s,
+                data_wait,
+                time: metrics::now(),
+            }
+        };
+        (self.state.epoch, self.state.position) = (next.epoch, next.position);
+        let is_logged = row.step.is_multiple_of(self.job.config.train.log_every) || row.step == self.total;
+        self.reporter.step(&row, self.total, is_logged);
+        if is_logged {
+            self.log.add(&Row::Train(row))?;
+            self.window = Window::new();
+        }
+        Ok(())
+    }
+
+    /// Whether something that is done every so many steps is due; the last step has its own end.
+    fn is_due(&self, every: u64) -> bool {
+        every > 0 && self.state.step.is_multiple_of(every) && self.state.step < self.total
+    }
+
+    /// Evaluation and checkpoints that are due after a step.
+    fn rhythm(&mut self) -> Result<()> {
+        let train = &self.job.config.train;
+        if self.is_due(train.eval_every) {
+            self.evaluate()?;
+        }
+        if self.is_due(train.checkpoint_every) {
+            self.save()?;
+            self.draw()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Outcome> {
+        if self.evaluated_at != Some(self.state.step) {
+            self.evaluate()?;
+        }
+        if self.saved_at != Some(self.state.step) {
+            self.save()?;
+        }
+        let plots = self.draw()?;
+        Ok(Outcome::Finished { step: self.state.step, plots })
+    }
+
+    fn draw(&self) -> Result<Vec<PathBuf>> {
+        plots::draw(self.job.run, &metrics::read(self.job.run)?)
+    }
+
+    fn evaluate(&mut self) -> Result<()> {
+        let config = self.job.config;
+        let limit = Some(config.train.eval_limit).filter(|limit| *limit > 0);
+        let embedded =
+            embed::embed(self.model.evaluated(), config, self.val, self.tokenizer, &self.device, limit)?;
+        let found = embedded.recall()?;
+        let row = ValRow {
+            step: self.state.step,
+            epoch: self.state.epoch,
+            samples_seen: self.state.samples_seen,
+            split: config.data.val_split.clone(),
+            images: found.images,
+            captions: found.captions,
+            image_to_text: found.image_to_text.shares(),
+            text_to_image: found.text_to_image.shares(),
+            time: metrics::now(),
+        };
+        self.reporter.evaluated(&row);
+        self.log.add(&Row::Val(row))?;
+        self.evaluated_at = Some(self.state.step);
+        // The time of an evaluation is not the training's.
+        self.window = Window::new();
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<PathBuf> {
+        self.log.sync()?;
+        let keep = self.job.config.train.keep_checkpoints;
+        let (weights, moments) = (self.model.weights(), self.model.moments());
+        let path = self.checkpoints.save(self.state.clone(), &weights, &moments, keep)?;
+        self.saved_at = Some(self.state.step);
+        self.reporter.saved(&path);
+        Ok(path)
+    }
+
+    /// Keeps the batch that broke the run, for whoever looks for the cause.
+    fn not_finite(&self, batch: &Batch, what: &'static str, value: f64) -> Error {
+        let saved = self.job.run.join("not_finite.json");
+        let step = self.state.step + 1;
+        let report = serde_json::json!({
+            "step": step, "epoch": batch.epoch(), "position": batch.position(), "what": what,
+            "value": value.to_string(),
+            "keys": (0..batch.len()).map(|i| batch.key(i)).collect::<Vec<_>>(),
+            "captions": (0..batch.len()).map(|i| batch.caption(i)).collect::<Vec<_>>(),
+        });
+        match fsync::replace(&saved, format!("{report:#}\n").as_bytes()) {
+            Ok(()) => Error::NotFinite { step, what, value, saved },
+            Err(source) => Error::Io { doing: "keep the keys of the batch whose loss is no number", source },
+        }
+    }
+}

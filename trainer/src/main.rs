@@ -1,0 +1,32 @@
+//! The program `trainer`: reads its arguments, calls one command, prints an error once.
+//!
+//! Exit codes: 0 done, 1 a negative answer, 2 it could not run, 130 stopped by a signal after saving.
+
+mod cli;
+mod commands;
+mod progress;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Training allocates and frees large tensors all the time; this keeps their pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[expect(clippy::print_stderr, reason = "the one place that prints an error")]
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    let result = match arguments.command {
+        cli::Command::Train(arguments) => commands::train::run(&arguments),
+        cli::Command::Eval(arguments) => commands::eval::run(&arguments),
+        cli::Command::Baseline(arguments) => commands::baseline::run(&arguments),
+        cli::Command::Plot(arguments) => commands::plot::run(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! A run's measurements: `metrics.jsonl`, one row a line, and TensorBoard events as a view of it.
+//!
+//! On resume the rows behind the checkpoint's step are dropped and the events are written anew from the
+//! rows that stay, so that both always tell one run's story. Leaves out plots.
+
+use crate::error::{Error, Result};
+use crate::fsync;
+use crate::tensorboard::EventWriter;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The file in a run's folder.
+pub const FILE: &str = "metrics.jsonl";
+
+/// One row of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Row {
+    /// A training step.
+    Train(TrainRow),
+    /// An evaluation.
+    Val(ValRow),
+}
+
+/// What one training step measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainRow {
+    /// Optimizer steps made, this one included.
+    pub step: u64,
+    /// The epoch that the batch came from, from 0.
+    pub epoch: u64,
+    /// Samples learned from in all.
+    pub samples_seen: u64,
+    /// The step's loss, in nats.
+    pub loss: f32,
+    /// The step's learning rate.
+    pub lr: f64,
+    /// The gradient's global norm before clipping.
+    pub grad_norm: f64,
+    /// The logit scale after the step (its exponential: 1/temperature).
+    pub logit_scale: f64,
+    /// Samples a second since the last row.
+    pub samples_per_s: f64,
+    /// Share of the time since the last row that was spent waiting for data.
+    pub data_wait: f64,
+    /// Seconds since 1970.
+    pub time: f64,
+}
+
+/// What one evaluation measured; recall as shares from 0 to 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValRow {
+    /// Optimizer steps made.
+    pub step: u64,
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// Samples learned from in all.
+    pub samples_seen: u64,
+    /// The split.
+    pub split: String,
+    /// Images searched among.
+    pub images: usize,
+    /// Captions searched among.
+    pub captions: usize,
+    /// Recall at 1, 5 and 10 from image to text.
+    pub image_to_text: [f64; 3],
+    /// Recall at 1, 5 and 10 from text to image.
+    pub text_to_image: [f64; 3],
+    /// Seconds since 1970.
+    pub time: f64,
+}
+
+impl Row {
+    /// Optimizer steps made.
+    pub fn step(&self) -> u64 {
+        match self {
+            Self::Train(row) => row.step,
+            Self::Val(row) => row.step,
+        }
+    }
+
+    fn time(&self) -> f64 {
+        match self {
+            Self::Train(row) => row.time,
+            Self::Val(row) => row.time,
+        }
+    }
+
+    fn scalars(&self) -> Vec<(&'static str, f64)> {
+        match self {
+            Self::Train(row) => vec![
+                ("train/loss", f64::from(row.loss)),
+                ("train/lr", row.lr),
+                ("train/grad_norm", row.grad_norm),
+                ("train/logit_scale", row.logit_scale),
+                ("train/samples_per_s", row.samples_per_s),
+                ("train/data_wait", row.data_wait),
+            ],
+            Self::Val(row) => vec![
+                ("val/image_to_text_recall_at_1", row.image_to_text[0]),
+                ("val/image_to_text_recall_at_5", row.image_to_text[1]),
+                ("val/image_to_text_recall_at_10", row.image_to_text[2]),
+                ("val/text_to_image_recall_at_1", row.text_to_image[0]),
+                ("val/text_to_image_recall_at_5", row.text_to_image[1]),
+                ("val/text_to_image_recall_at_10", row.text_to_image[2]),
+            ],
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+/// The rows of a run so far; a last line that was cut short is left out.
+///
+/// # Errors
+/// [`Error::Io`], and [`Error::DamagedFile`] for a line in the middle that is no row.
+pub fn read(run: &Path) -> Result<Vec<Row>> {
+    let path = run.join(FILE);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs_err::read(&path).map_err(Error::io("read the metrics"))?;
+    let text = String::from_utf8_lossy(&text);
+    let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+    let mut rows = Vec::new();
+    for (number, line) in complete.lines().enumerate() {
+        let row = serde_json::from_str(line).map_err(|e| Error::DamagedFile {
+            path: path.clone(),
+            reason: format!("line {} is not a row: {e}", number + 1),
+        })?;
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Writes rows as they come.
+#[derive(Debug)]
+pub struct MetricsLog {
+    file: fs_err::File,
+    events: EventWriter,
+}
+
+impl MetricsLog {
+    /// Opens the log of a run with the rows up to and including `step`; later ones are dropped.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::DamagedFile`].
+    pub fn open(run: &Path, step: u64) -> Result<Self> {
+        let mut rows = read(run)?;
+        rows.retain(|row| row.step() <= step);
+        let mut text = String::new();
+        for row in &rows {
+            text.push_str(&line(row)?);
+        }
+        let path = run.join(FILE);
+        fsync::replace(&path, text.as_bytes()).map_err(Error::io("write the metrics"))?;
+        remove_events(run)?;
+        let begun = rows.first().map_or_else(now, Row::time);
+        let mut events = EventWriter::create(run, begun)?;
+        for row in &rows {
+            events.scalars(row.time(), row.step(), &row.scalars())?;
+        }
+        events.flush()?;
+        let file =
+            fs_err::OpenOptions::new().append(true).open(&path).map_err(Error::io("open the metrics"))?;
+        Ok(Self { file, events })
+    }
+
+    /// Adds a row to both files.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn add(&mut self, row: &Row) -> Result<()> {
+        self.file.write_all(line(row)?.as_bytes()).map_err(Error::io("write the metrics"))?;
+        self.events.scalars(row.time(), row.step(), &row.scalars())?;
+        self.events.flush()
+    }
+
+    /// Waits until the disk has every row.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync_all().map_err(Error::io("write the metrics"))
+    }
+}
+
+fn line(row: &Row) -> Result<String> {
+    let mut line = serde_json::to_string(row)
+        .map_err(|e| Error::DamagedFile { path: PathBuf::from(FILE), reason: e.to_string() })?;
+    line.push('\n');
+    Ok(line)
+}
+
+fn remove_events(run: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(run).map_err(Error::io("list the run's folder"))? {
+        let entry = entry.map_err(Error::io("list the run's folder"))?;
+        if entry.file_name().to_string_lossy().starts_with("events.out.tfevents.") {
+            fs_err::remove_file(entry.path()).map_err(Error::io("remove the earlier event file"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(step: u64) -> Row {
+        Row::Train(TrainRow {
+            step,
+            epoch: 0,
+            samples_seen: step * 4,
+            loss: 0.1 + step as f32,
+            lr: 1e-3,
+            grad_norm: 0.5,
+            logit_scale: 14.3,
+            samples_per_s: 10.0,
+            data_wait: 0.01,
+            time: 1.7e9 + step as f64,
+        })
+    }
+
+    fn event_files(run: &Path) -> usize {
+        let names = fs_err::read_dir(run).unwrap().map(|e| e.unwrap().file_name());
+        names.filter(|n| n.to_string_lossy().starts_with("events")).count()
+    }
+
+    #[test]
+    fn resuming_drops_the_rows_behind_the_checkpoint() {
+        let run = tempfile::tempdir().unwrap();
+        let mut log = MetricsLog::open(run.path(), 0).unwrap();
+        (1..=5).for_each(|step| log.add(&row(step)).unwrap());
+        log.sync().unwrap();
+        let mut log = MetricsLog::open(run.path(), 3).unwrap();
+        assert_eq!(read(run.path()).unwrap(), (1..=3).map(row).collect::<Vec<_>>());
+        log.add(&row(4)).unwrap();
+        assert_eq!(read(run.path()).unwrap(), (1..=4).map(row).collect::<Vec<_>>());
+        assert_eq!(event_files(run.path()), 1);
+    }
+
+    #[test]
+    fn a_last_line_cut_short_is_left_out_and_one_in_the_middle_is_damage() {
+        let run = tempfile::tempdir().unwrap();
+        let mut log = MetricsLog::open(run.path(), 0).unwrap();
+        (1..=2).for_each(|step| log.add(&row(step)).unwrap());
+        let path = run.path().join(FILE);
+        let text = fs_err::read_to_string(&path).unwrap();
+        fs_err::write(&path, &text[..text.len() - 9]).unwrap();
+        assert_eq!(read(run.path()).unwrap(), [row(1)]);
+        fs_err::write(&path, format!("{{\n{text}")).unwrap();
+        assert!(read(run.path()).unwrap_err().to_string().contains("line 1"));
+    }
+
+    #[test]
+    fn a_loss_keeps_its_bits() {
+        let exact = f32::from_bits(0x4012_3457);
+        let text = serde_json::to_string(&exact).unwrap();
+        assert_eq!(serde_json::from_str::<f32>(&text).unwrap().to_bits(), exact.to_bits());
+    }
+}

@@ -1,0 +1,40 @@
+//! Every file in configs/ parses, and the COCO ones say what the guide says.
+
+use std::path::{Path, PathBuf};
+use trainer::config::Config;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
+}
+
+#[test]
+fn every_configuration_is_valid_and_survives_a_round_trip() {
+    let mut count = 0;
+    for entry in fs_err::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(path.extension().unwrap(), "toml", "{}", path.display());
+        let config = Config::load(&path, &[]).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let again = Config::from_toml(&config.to_toml().unwrap(), "resolved", &[]).unwrap();
+        assert_eq!(again, config, "{}", path.display());
+        count += 1;
+    }
+    assert!(count >= 5, "only {count} files");
+}
+
+#[test]
+fn the_coco_configurations_follow_the_guide() {
+    let table = [
+        ("tiny", 0.01, 0.05, 16, 5),
+        ("small", 0.1, 0.2, 32, 10),
+        ("medium", 0.5, 1.0, 64, 20),
+        ("full", 1.0, 1.0, 128, 50),
+    ];
+    for (name, fraction, val_fraction, batch_size, epochs) in table {
+        let config = Config::load(&folder().join(format!("clip_coco_{name}.toml")), &[]).unwrap();
+        let data = &config.data;
+        assert_eq!((data.fraction, data.val_fraction, data.batch_size), (fraction, val_fraction, batch_size));
+        assert_eq!((config.optim.epochs, config.optim.steps), (epochs, 0));
+        assert_eq!((config.optim.lr, config.optim.weight_decay, config.optim.clip), (1e-4, 0.01, 1.0));
+        assert_eq!((config.model.embed_dim, config.model.temperature), (256, 0.07));
+    }
+}
