@@ -91,18 +91,36 @@ impl Job for EpochJob {
         let buffer = batch.buffer_mut();
         for (place, position) in planned.positions().enumerate() {
             let sample = source.view.sample(self.order.sample(position));
-            let (shard, row) = source.store.row(sample)?;
-            self.write_text(sample, &row, buffer);
-            let read = || source.read_pixels(sample, shard, &row, place, &mut buffer.pixels, scratch);
-            catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-                Err(Error::SamplePanic { place: place_of(shard, &row), message: panic_message(&*panic) })
-            })?;
+            self.add(sample, place, buffer, scratch)?;
         }
         Ok(batch)
     }
 }
 
 impl EpochJob {
+    /// Reads a sample into its place in a batch; damage and panics come out as errors that name it.
+    fn add(&self, sample: u64, place: usize, buffer: &mut Buffer, scratch: &mut Scratch) -> Result<()> {
+        let source = &self.source;
+        let (shard, number) = source.store.locate(sample)?;
+        let mut at = None;
+        let read = || {
+            let row = shard.row(number)?;
+            at = Some(row);
+            self.write_text(sample, &row, buffer);
+            source.read_pixels(sample, shard, &row, place, &mut buffer.pixels, scratch)
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(read));
+        // Zeros read past a new end of the file explain whatever else came of them.
+        shard.check_whole()?;
+        outcome.unwrap_or_else(|panic| {
+            let message = panic_message(&*panic);
+            Err(match at {
+                Some(row) => Error::SamplePanic { place: place_of(shard, &row), message },
+                None => Error::RowPanic { index: shard.index_path().to_path_buf(), row: number, message },
+            })
+        })
+    }
+
     fn write_text(&self, sample: u64, row: &Row<'_>, buffer: &mut Buffer) {
         let captions = row.captions;
         match self.source.config.captions {

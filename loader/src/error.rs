@@ -59,6 +59,16 @@ pub enum Error {
         /// The panic's message.
         message: String,
     },
+    /// Reading an index row panicked: a bug as well.
+    #[error("{}: row {row}: a worker panicked: {message}", index.display())]
+    RowPanic {
+        /// The index file.
+        index: PathBuf,
+        /// The row's number in it.
+        row: usize,
+        /// The panic's message.
+        message: String,
+    },
     /// A worker panicked between samples.
     #[error("a worker panicked while it made batch {batch}: {message}")]
     WorkerPanic {

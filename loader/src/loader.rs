@@ -178,7 +178,7 @@ impl Loader {
     /// # Errors
     /// [`Error::NoSuchSample`]; [`Error::Shard`] where its index row is damaged.
     pub fn key(&self, sample: u64) -> Result<&str> {
-        Ok(self.source.store.row(sample)?.1.key)
+        Ok(self.source.store.row(sample)?.key)
     }
 
     /// All captions of a sample, by its number within the split, whatever captions batches come with.
@@ -186,7 +186,7 @@ impl Loader {
     /// # Errors
     /// As [`key`](Self::key).
     pub fn sample_captions(&self, sample: u64) -> Result<impl ExactSizeIterator<Item = &str>> {
-        let captions = self.source.store.row(sample)?.1.captions;
+        let captions = self.source.store.row(sample)?.captions;
         Ok((0..captions.len()).map(move |caption| captions.get(caption).unwrap_or_default()))
     }
 

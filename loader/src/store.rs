@@ -38,14 +38,21 @@ impl Store {
         &self.dataset.manifest().image
     }
 
-    /// The shard of a sample and its checked row.
-    pub(crate) fn row(&self, sample: u64) -> Result<(&ShardReader, Row<'_>)> {
+    /// The shard of a sample, and its row's number there.
+    pub(crate) fn locate(&self, sample: u64) -> Result<(&ShardReader, usize)> {
         if sample >= self.len() {
             return Err(Error::NoSuchSample { sample, len: self.len() });
         }
         // The last shard that starts at or before the sample; empty shards start where the next one does.
         let shard = self.starts.partition_point(|&start| start <= sample) - 1;
-        let reader = &self.shards[shard];
-        Ok((reader, reader.row((sample - self.starts[shard]) as usize)?))
+        Ok((&self.shards[shard], (sample - self.starts[shard]) as usize))
+    }
+
+    /// A sample's checked row.
+    pub(crate) fn row(&self, sample: u64) -> Result<Row<'_>> {
+        let (shard, row) = self.locate(sample)?;
+        let row = shard.row(row);
+        shard.check_whole()?;
+        Ok(row?)
     }
 }

@@ -27,7 +27,7 @@ impl View {
         // The largest hash on top, to be replaced by a smaller one.
         let mut kept: BinaryHeap<([u8; 16], u64)> = BinaryHeap::new();
         for sample in 0..store.len() {
-            let (_, row) = store.row(sample)?;
+            let row = store.row(sample)?;
             let entry = (hash(row.source_id), sample);
             if (kept.len() as u64) < len {
                 kept.push(entry);

@@ -118,7 +118,7 @@ impl Picture {
             image::imageops::replace(&mut self.image, image, left, top);
         } else {
             // Whole multiples stay sharp, so that small samples show their real pixels.
-            let whole = width % image.width() == 0 && height % image.height() == 0;
+            let whole = width.is_multiple_of(image.width()) && height.is_multiple_of(image.height());
             let filter = if whole { FilterType::Nearest } else { FilterType::CatmullRom };
             let scaled = image::imageops::resize(image, width, height, filter);
             image::imageops::replace(&mut self.image, &scaled, left, top);

@@ -190,22 +190,16 @@ impl Panel {
             return;
         };
         self.draw_axes(picture, &scale);
-        for (number, series) in self.series.iter().enumerate() {
-            let colour = self.colour(number);
-            match self.smoothing.filter(|weight| *weight > 0.0) {
-                Some(weight) => {
-                    draw_line(picture, &scale, &series.points, 1.2, colour, 0.27);
-                    draw_line(
-                        picture,
-                        &scale,
-                        &smoothed(&series.points, weight.min(0.9999)),
-                        2.0,
-                        colour,
-                        1.0,
-                    );
-                }
-                None => draw_line(picture, &scale, &series.points, 1.7, colour, 1.0),
-            }
+        let lines = || self.series.iter().enumerate().map(|(number, series)| (series, self.colour(number)));
+        let Some(weight) = self.smoothing.filter(|weight| *weight > 0.0).map(|weight| weight.min(0.9999))
+        else {
+            lines().for_each(|(series, colour)| draw_line(picture, &scale, &series.points, 1.7, colour, 1.0));
+            return;
+        };
+        // Every faint line lies below every smoothed one.
+        lines().for_each(|(series, colour)| draw_line(picture, &scale, &series.points, 1.2, colour, 0.27));
+        for (series, colour) in lines() {
+            draw_line(picture, &scale, &smoothed(&series.points, weight), 2.0, colour, 1.0);
         }
     }
 

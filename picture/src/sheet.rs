@@ -129,11 +129,14 @@ impl Sheet {
 
     fn column_count(&self) -> usize {
         let tiles = self.tiles.len().max(1);
-        match self.columns {
-            // A sheet somewhat wider than high; cards are about 1.4 times as high as wide.
-            0 => ((tiles as f64 * 2.2).sqrt().round() as usize).clamp(3, 8),
-            columns => columns.min(64).min(tiles),
+        if self.columns > 0 {
+            return self.columns.min(64).min(tiles);
         }
+        // A sheet somewhat wider than high (a card is about 1.4 times as high as wide), by a column
+        // more or less where that leaves fewer places empty in the last row.
+        let ideal = ((tiles as f64 * 2.2).sqrt().round() as usize).clamp(3, 8);
+        let empty = |columns: &usize| (columns - tiles % columns) % columns;
+        [ideal, ideal + 1, ideal - 1].into_iter().min_by_key(empty).unwrap_or(ideal)
     }
 
     fn card(&self, number: usize, tile: &Tile, size: i64) -> Result<Card, PictureError> {

@@ -56,7 +56,7 @@ fn label(value: f64, step: f64, largest: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
-    if largest >= 1e12 || largest < 1e-3 {
+    if !(1e-3..1e12).contains(&largest) {
         return scientific(value, step);
     }
     let (unit, suffix) = match largest {

@@ -95,6 +95,32 @@ mod tests {
         assert!(whole.bytes().iter().all(|&byte| byte == 8) && !whole.is_cut());
     }
 
+    /// A bus error that is no mapping's of ours must still end the process, as if this module were not there.
+    #[test]
+    fn a_bus_error_elsewhere_still_ends_the_process() {
+        use std::os::unix::process::ExitStatusExt;
+        const CHILD: &str = "SHARD_TEST_FOREIGN_BUS_ERROR";
+        if std::env::var_os(CHILD).is_some() {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("file");
+            fs_err::write(&path, vec![7; 100_000]).unwrap();
+            let _ours = Mapping::open(&path).unwrap();
+            let file = fs_err::File::open(&path).unwrap();
+            // SAFETY: the very misuse that this test is about, in a process of its own.
+            let foreign = unsafe { memmap2::Mmap::map(file.file()) }.unwrap();
+            fs_err::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+            fs_err::remove_dir_all(dir.path()).unwrap();
+            assert_eq!(foreign[50_000], 0, "this read must not come back");
+            return;
+        }
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "mmap::tests::a_bus_error_elsewhere_still_ends_the_process"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert_eq!(child.status.signal(), Some(libc::SIGBUS), "{:?}", child.status);
+    }
+
     #[test]
     fn mappings_come_and_go_past_one_block_of_slots() {
         let dir = tempfile::tempdir().unwrap();

@@ -145,6 +145,23 @@ impl ShardReader {
         crc_error(&self.tar_path, payload, bytes, found).at_key(key)
     }
 
+    /// Whether tar and index are still as long as they were mapped, as far as reads have found out. A file cut short
+    /// reads as zeros past its new end, so this is asked after a read and before its bytes are believed.
+    ///
+    /// # Errors
+    /// `Corrupt`, with the length that the file had and the one that it has.
+    pub fn check_whole(&self) -> Result<()> {
+        for (path, map) in [(&self.tar_path, &self.tar), (&self.index_path, &self.table)] {
+            if map.is_cut() {
+                let bytes = map.bytes().len() as u64;
+                let found = fs_err::metadata(path).map_or(0, |metadata| metadata.len());
+                let problem = "the file was cut short while it was read: length";
+                return Err(Error::corrupt(path, found.min(bytes), problem, bytes, found));
+            }
+        }
+        Ok(())
+    }
+
     /// Advises the kernel on coming reads of the tar.
     pub fn advise(&self, advice: Advice) {
         self.tar.advise(advice, 0, usize::MAX);

@@ -44,7 +44,7 @@ fn main() -> Result<()> {
         let backward = start.elapsed();
         let norm = optimizer.step(&grads, 1e-3)?;
         println!(
-            "vision {:.0?}, forward {:.0?}, with backward {:.0?}, whole step {:.0?}, loss {:.4}, norm {norm:.3}",
+            "vision {:.2?}, forward {:.2?}, with backward {:.2?}, whole step {:.2?}, loss {:.4}, norm {norm:.3}",
             vision,
             forward,
             backward,
