@@ -1,6 +1,6 @@
 //! The training loop: evaluate, save, stop, step, log.
 //!
-//! A step is in [`step`](crate::step), a checkpoint in [`checkpoint`](crate::checkpoint); this is the
+//! A step is in [`step`](crate::step), a checkpoint in [`checkpoint`]; this is the
 //! order of things around them. Prints nothing: a [`Reporter`] is told.
 
 use crate::checkpoint::{self, Checkpoints, Identity, State};
@@ -225,7 +225,8 @@ impl Fit<'_> {
             }
         };
         (self.state.epoch, self.state.position) = (next.epoch, next.position);
-        let is_logged = row.step.is_multiple_of(self.job.config.train.log_every) || row.step == self.total;
+        let is_edge = row.step == 1 || row.step == self.total;
+        let is_logged = is_edge || row.step.is_multiple_of(self.job.config.train.log_every);
         self.reporter.step(&row, self.total, is_logged);
         if is_logged {
             self.log.add(&Row::Train(row))?;

@@ -8,6 +8,9 @@ use crate::metrics::{Row, TrainRow, ValRow};
 use picture::{Chart, Panel, Series};
 use std::path::{Path, PathBuf};
 
+/// Points from which on a noisy curve gets its moving average.
+const SMOOTHED_FROM: usize = 30;
+
 /// Draws every curve that has points; returns the files.
 ///
 /// # Errors
@@ -45,8 +48,10 @@ pub fn draw(run: &Path, rows: &[Row]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for (file, name, series) in charts {
         let path = folder.join(format!("{file}.png"));
-        let chart =
-            Chart { title: title.clone(), panels: vec![Panel::new(name, series)], ..Chart::default() };
+        // A single batch's loss is noisy: with enough points their moving average is drawn over them.
+        let is_noisy = matches!(file, "loss" | "gradient_norm") && train.len() >= SMOOTHED_FROM;
+        let panel = Panel { smoothing: is_noisy.then_some(0.9), ..Panel::new(name, series) };
+        let chart = Chart { title: title.clone(), panels: vec![panel], ..Chart::default() };
         let png = chart
             .draw()
             .and_then(|picture| picture.to_png())

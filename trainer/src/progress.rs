@@ -1,7 +1,7 @@
 //! How a run goes, on standard error: a bar on a terminal, else a plain line for every logged step.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,11 +38,11 @@ impl Progress {
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "progress goes to standard error")]
     fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            // A closed standard error must not end a run.
+            None => drop(writeln!(std::io::stderr().lock(), "{text}")),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The program `trainer` as a user types it: exit codes, output, signals.
 
+#![allow(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Read};

@@ -1,5 +1,7 @@
 //! Every file in configs/ parses, and the COCO ones say what the guide says.
 
+#![allow(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
+
 use std::path::{Path, PathBuf};
 use trainer::config::Config;
 

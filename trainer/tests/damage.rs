@@ -1,5 +1,7 @@
 //! Training and evaluation on a damaged data set refuse, or name the sample that is damaged.
 
+#![allow(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
+
 mod common;
 
 use common::{Keep, config, data, train};

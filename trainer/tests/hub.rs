@@ -1,5 +1,7 @@
 //! A tokenizer from a hub, against a stand-in server on the loopback interface.
 
+#![allow(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! The whole loop learns: eight pairs are memorised in seconds, and not when their captions are dealt wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
+
 mod common;
 
 use common::{Keep, config, train};

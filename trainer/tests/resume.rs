@@ -1,5 +1,7 @@
 //! A run that is stopped and resumed is, bit for bit, the run that was not.
 
+#![allow(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
+
 mod common;
 
 use common::{Keep, config, data, train};

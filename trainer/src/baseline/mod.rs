@@ -19,7 +19,7 @@ use std::path::Path;
 use words::Vocabulary;
 
 /// Ridges a sample that are tried.
-const LAMBDAS: [f64; 6] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1];
+const LAMBDAS: [f64; 6] = [1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1];
 
 /// One training sample in so many is held out to choose the ridge.
 const HOLD_OUT: usize = 10;

@@ -1,24 +1,24 @@
 //! The printer of results on standard output: a table for people, one JSON object for programs.
 
-#![expect(clippy::print_stdout, reason = "the one place that prints results")]
-
 use serde_json::{Value, json};
+use std::io::Write;
 use trainer::retrieval::{Recall, Retrieval};
 
 /// A line of text.
 pub(crate) fn line(text: &str) {
-    println!("{text}");
+    // A reader that has seen enough, as `head`, closes the pipe; that is no failure of the command.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// A result as one JSON object.
 pub(crate) fn json(value: &Value) {
-    println!("{value:#}");
+    line(&format!("{value:#}"));
 }
 
 /// Recall both ways beside chance.
 pub(crate) fn table(found: &Retrieval) {
-    println!("{} images, {} captions", found.images, found.captions);
-    println!("{:16} {:>8} {:>8} {:>8}   chance @1 / @5 / @10", "", "R@1", "R@5", "R@10");
+    line(&format!("{} images, {} captions", found.images, found.captions));
+    line(&format!("{:16} {:>8} {:>8} {:>8}   chance @1 / @5 / @10", "", "R@1", "R@5", "R@10"));
     let rows = [
         ("image to text", found.image_to_text, found.chance_image_to_text),
         ("text to image", found.text_to_image, found.chance_text_to_image),
@@ -26,7 +26,7 @@ pub(crate) fn table(found: &Retrieval) {
     for (name, recall, chance) in rows {
         let [r1, r5, r10] = recall.shares().map(|share| 100.0 * share);
         let [c1, c5, c10] = chance.shares().map(|share| 100.0 * share);
-        println!("{name:16} {r1:7.2}% {r5:7.2}% {r10:7.2}%   {c1:.2}% / {c5:.2}% / {c10:.2}%");
+        line(&format!("{name:16} {r1:7.2}% {r5:7.2}% {r10:7.2}%   {c1:.2}% / {c5:.2}% / {c10:.2}%"));
     }
 }
 
