@@ -151,9 +151,9 @@ pub struct OptimConfig {
     pub warmup_steps: u64,
     /// Warm-up as a share of all steps.
     pub warmup_fraction: f64,
-    /// Passes over the training view; 0 takes `steps`.
+    /// Passes over the training view.
     pub epochs: u64,
-    /// Optimizer steps in all; 0 takes `epochs`.
+    /// Optimizer steps in all, whatever `epochs` says; 0 takes `epochs`.
     pub steps: u64,
     /// The learning rate at the end of the cosine, as a share of `lr`.
     pub final_lr_fraction: f64,
@@ -257,14 +257,11 @@ impl Config {
     fn validate(&self) -> Result<()> {
         self.model.validate()?;
         let optim = &self.optim;
-        if (optim.epochs == 0) == (optim.steps == 0) {
+        if optim.epochs == 0 && optim.steps == 0 {
             return Err(Error::Config {
-                key: "optim.steps".into(),
-                value: optim.steps.to_string(),
-                allowed: format!(
-                    "either optim.epochs or optim.steps and 0 for the other (optim.epochs is {})",
-                    optim.epochs
-                ),
+                key: "optim.epochs".into(),
+                value: "0".into(),
+                allowed: "a number of epochs above 0, or a number of optim.steps".into(),
             });
         }
         Ok(())
