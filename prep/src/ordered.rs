@@ -50,10 +50,8 @@ pub(crate) fn for_each<T: Send, S>(
             scope.spawn(|| worker(&shared, count, window.max(1), &scratch, &work));
         }
         let outcome = (0..count).try_for_each(|position| {
-            let result = take(&shared, position).map_err(|message| Error::Worker {
-                place: format!("position {position}"),
-                message,
-            })?;
+            let result = take(&shared, position)
+                .map_err(|message| Error::Worker { place: format!("position {position}"), message })?;
             consume(position, result)
         });
         shared.lock().stopped = true;
@@ -118,12 +116,19 @@ mod tests {
                 assert!(ahead <= 5 + threads, "{ahead} in flight");
                 position * position
             };
-            for_each(200, threads, 4, || (), work, |position, square| {
-                assert_eq!(square, position * position);
-                consumed.fetch_add(1, Ordering::SeqCst);
-                seen.push(position);
-                Ok(())
-            })
+            for_each(
+                200,
+                threads,
+                4,
+                || (),
+                work,
+                |position, square| {
+                    assert_eq!(square, position * position);
+                    consumed.fetch_add(1, Ordering::SeqCst);
+                    seen.push(position);
+                    Ok(())
+                },
+            )
             .unwrap();
             assert_eq!(seen, (0..200).collect::<Vec<_>>());
         }
@@ -131,9 +136,16 @@ mod tests {
 
     #[test]
     fn an_error_or_a_panic_stops_the_work() {
-        let error = for_each(100, 3, 8, || (), |(), position| position, |position, _| {
-            if position == 10 { Err(Error::Config("enough".to_owned())) } else { Ok(()) }
-        });
+        let error = for_each(
+            100,
+            3,
+            8,
+            || (),
+            |(), position| position,
+            |position, _| {
+                if position == 10 { Err(Error::Config("enough".to_owned())) } else { Ok(()) }
+            },
+        );
         assert_eq!(error.unwrap_err().to_string(), "enough");
         let work = |_: &mut (), position: usize| assert!(position != 5, "five");
         let error = contain::panics(|| for_each(100, 3, 8, || (), work, |_, ()| Ok(()))).unwrap();

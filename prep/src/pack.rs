@@ -102,7 +102,8 @@ fn reasons(splits: &[SplitEntry]) -> String {
         *counts.entry(reason).or_default() += count;
     }
     let first = splits.iter().flat_map(|split| &split.left_out).next();
-    let first = first.map(|left| format!(" (such as {}: {})", left.source_id, left.detail)).unwrap_or_default();
+    let first =
+        first.map(|left| format!(" (such as {}: {})", left.source_id, left.detail)).unwrap_or_default();
     let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     format!("{}{first}", counts.join(", "))
 }
@@ -263,7 +264,12 @@ impl Output {
             )));
         }
         let mut lock = fs_err::OpenOptions::new();
-        let lock = lock.create(true).truncate(false).write(true).open(&marker).map_err(Error::io("write", &marker))?;
+        let lock = lock
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&marker)
+            .map_err(Error::io("write", &marker))?;
         if lock.file().try_lock().is_err() {
             return Err(foreign("another prep is writing it".to_owned()));
         }
@@ -294,10 +300,14 @@ impl Output {
 
 /// Whether a finished data set is what this run would write.
 fn same_job(there: &Manifest, due: &Manifest, plan: &Plan) -> bool {
-    let shards = |name: &str| there.splits.iter().find(|split| split.name == name).map(|split| split.shards.len());
+    let shards =
+        |name: &str| there.splits.iter().find(|split| split.name == name).map(|split| split.shards.len());
     (&there.source, there.seed, there.order, &there.image, &there.engine, &there.selection)
         == (&due.source, due.seed, due.order, &due.image, &due.engine, &due.selection)
-        && plan.splits.iter().all(|split| shards(&split.name).is_none_or(|count| count == split.shards as usize))
+        && plan
+            .splits
+            .iter()
+            .all(|split| shards(&split.name).is_none_or(|count| count == split.shards as usize))
         && shards("train") == plan.splits.first().map(|split| split.shards as usize)
 }
 

@@ -121,7 +121,8 @@ impl Plan {
         let mut plans = Vec::new();
         for (name, rows) in &mut splits {
             let left_out = drop_duplicates(rows, listings, &mut seen);
-            let shards = if plans.is_empty() { settings.shards } else { share(settings.shards, rows.len(), train) };
+            let shards =
+                if plans.is_empty() { settings.shards } else { share(settings.shards, rows.len(), train) };
             let places = place_all(rows, listings, shards, settings);
             plans.push(SplitPlan { name: name.clone(), shards, places, left_out });
         }
@@ -157,7 +158,8 @@ fn share(whole: u32, part: usize, of: usize) -> u32 {
 /// The rows of each split: the source's own, or train with some held out.
 fn split(source: &dyn Source, settings: &PlanSettings) -> Result<Vec<(String, Vec<Row>)>> {
     let listings = source.listings();
-    let rows = |listing: usize| (0..listings[listing].ids.len()).map(|row| (listing, row)).collect::<Vec<Row>>();
+    let rows =
+        |listing: usize| (0..listings[listing].ids.len()).map(|row| (listing, row)).collect::<Vec<Row>>();
     let own_validation = listings.iter().any(|listing| listing.split == "val");
     let mut splits: Vec<(String, Vec<Row>)> = if own_validation {
         listings.iter().enumerate().map(|(number, listing)| (listing.split.clone(), rows(number))).collect()
@@ -224,7 +226,8 @@ fn held_out(
         Validation::Default => below(0.01).clamp(usize::from(all.len() > 1), HOLDOUT_DEFAULT_MAX),
         Validation::Fraction(fraction) => below(fraction).max(usize::from(all.len() > 1)),
         Validation::Count(count) if count > 0 && count >= all.len() => {
-            let message = format!("--val {count}: the source has {} samples, and train needs some", all.len());
+            let message =
+                format!("--val {count}: the source has {} samples, and train needs some", all.len());
             return Err(Error::Config(message));
         }
         Validation::Count(count) => count,
@@ -269,7 +272,8 @@ fn place_all(rows: &[Row], listings: &[Listing], shards: u32, settings: &PlanSet
         }
         SampleOrder::Source => {
             let shard = |position: usize| (position as u128 * u128::from(shards) / rows.len() as u128) as u32;
-            let place = |(position, &(listing, row)): (usize, &Row)| Place { shard: shard(position), listing, row };
+            let place =
+                |(position, &(listing, row)): (usize, &Row)| Place { shard: shard(position), listing, row };
             rows.iter().enumerate().map(place).collect()
         }
     }
@@ -333,7 +337,8 @@ mod tests {
     fn every_sample_is_placed_once_by_its_hash() {
         let source = Ids(vec![listing("train", 1_000)]);
         let plan = Plan::of(&source, &SETTINGS).unwrap();
-        let mut rows: Vec<usize> = plan.splits.iter().flat_map(|s| &s.places).map(|place| place.row).collect();
+        let mut rows: Vec<usize> =
+            plan.splits.iter().flat_map(|s| &s.places).map(|place| place.row).collect();
         rows.sort_unstable();
         assert_eq!(rows, (0..1_000).collect::<Vec<_>>());
         for place in &plan.splits[0].places {
@@ -373,7 +378,8 @@ mod tests {
     fn own_validation_and_limits_keep_proportion() {
         let source = Ids(vec![listing("val", 100), listing("train", 1_000)]);
         let of = |validation, limit| sizes(&source, PlanSettings { validation, limit, ..SETTINGS });
-        let expect = |train, val, shards| vec![("train".to_owned(), train, 8), ("val".to_owned(), val, shards)];
+        let expect =
+            |train, val, shards| vec![("train".to_owned(), train, 8), ("val".to_owned(), val, shards)];
         assert_eq!(of(Validation::Default, None), expect(1_000, 100, 1));
         assert_eq!(of(Validation::Fraction(0.05), None), expect(1_000, 5, 1));
         assert_eq!(of(Validation::Default, Some(100)), expect(100, 10, 1));

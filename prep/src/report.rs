@@ -39,7 +39,11 @@ pub(crate) fn packed(dir: &Path, manifest: &Manifest, elapsed: Option<Duration>)
     for split in &manifest.splits {
         let bytes: u64 = split.shards.iter().map(|shard| shard.tar_bytes + shard.index_bytes).sum();
         let (samples, shards) = (split.samples, split.shards.len());
-        line(&format!("  {:<6} {samples:>9} samples  {shards:>6} shards  {:>10}", split.name, human_bytes(bytes)));
+        line(&format!(
+            "  {:<6} {samples:>9} samples  {shards:>6} shards  {:>10}",
+            split.name,
+            human_bytes(bytes)
+        ));
         let empty = split.shards.iter().filter(|shard| shard.samples == 0).count();
         if empty > 0 {
             line(&format!("         {empty} of its shards are empty: fewer --shards would do"));
@@ -61,7 +65,8 @@ pub(crate) fn packed(dir: &Path, manifest: &Manifest, elapsed: Option<Duration>)
 /// What a check found.
 pub(crate) fn verified(dir: &Path, report: &verify::Report, json: bool) {
     if json {
-        let json = serde_json::json!({ "sound": report.is_sound(), "dir": dir.to_string_lossy(), "report": report });
+        let json =
+            serde_json::json!({ "sound": report.is_sound(), "dir": dir.to_string_lossy(), "report": report });
         line(&serde_json::to_string_pretty(&json).unwrap_or_default());
         return;
     }
@@ -74,7 +79,10 @@ pub(crate) fn verified(dir: &Path, report: &verify::Report, json: bool) {
         line(&format!("fingerprint {}", report.fingerprint.as_deref().unwrap_or_default()));
     } else {
         let damages = report.damages.len() as u64 + report.damages_omitted;
-        line(&format!("{}: damaged: {damages} broken promises in {shards} shards, {bytes} read", dir.display()));
+        line(&format!(
+            "{}: damaged: {damages} broken promises in {shards} shards, {bytes} read",
+            dir.display()
+        ));
     }
 }
 
@@ -87,7 +95,13 @@ pub(crate) fn inspected(dir: &Path, summary: &Summary, json: bool) {
     line(&format!("{}: {} ({})", dir.display(), summary.source, summary.source_revision));
     line(&format!(
         "  {} {} {}x{}, order {}, seed {}, by {}",
-        summary.image_format, summary.layout, summary.height, summary.width, summary.order, summary.seed, summary.program
+        summary.image_format,
+        summary.layout,
+        summary.height,
+        summary.width,
+        summary.order,
+        summary.seed,
+        summary.program
     ));
     line(&format!("  engine {}", summary.engine));
     line(&format!("  fingerprint {}", summary.fingerprint));

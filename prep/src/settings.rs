@@ -38,11 +38,15 @@ impl Settings {
         let name = dataset_name(args.dataset);
         match (args.dataset, &args.from) {
             (DatasetName::Shapes, Some(_)) => {
-                return Err(Error::Config("--from does not go with shapes, which are made on the spot".to_owned()));
+                return Err(Error::Config(
+                    "--from does not go with shapes, which are made on the spot".to_owned(),
+                ));
             }
             (DatasetName::Shapes, None) | (_, Some(_)) => {}
             (_, None) => {
-                return Err(Error::Config(format!("--dataset {name} needs --from DIR, the folder it lies in")));
+                return Err(Error::Config(format!(
+                    "--dataset {name} needs --from DIR, the folder it lies in"
+                )));
             }
         }
         let mut image = match (args.store, args.quality) {
@@ -64,7 +68,8 @@ impl Settings {
         };
         let validation = args.val.unwrap_or(Validation::Default);
         let limit = args.limit.map_or("none".to_owned(), |limit| limit.to_string());
-        let selection = BTreeMap::from([("limit".to_owned(), limit), ("val".to_owned(), validation.to_string())]);
+        let selection =
+            BTreeMap::from([("limit".to_owned(), limit), ("val".to_owned(), validation.to_string())]);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             dataset: args.dataset,

@@ -34,8 +34,11 @@ pub struct Rgb {
 /// # Errors
 /// `NotAnImage`, `TooLarge`, `BrokenImage`, with the decoder's words.
 pub fn decode(bytes: &[u8]) -> Result<Rgb, Rejection> {
-    let decoded = contain::panics(|| if bytes.starts_with(b"\xff\xd8\xff") { jpeg(bytes) } else { other(bytes) });
-    decoded.unwrap_or_else(|panic| Err(Rejection::new(Reason::BrokenImage, format!("the decoder panicked: {panic}"))))
+    let decoded =
+        contain::panics(|| if bytes.starts_with(b"\xff\xd8\xff") { jpeg(bytes) } else { other(bytes) });
+    decoded.unwrap_or_else(|panic| {
+        Err(Rejection::new(Reason::BrokenImage, format!("the decoder panicked: {panic}")))
+    })
 }
 
 fn check_dimensions(width: u64, height: u64) -> Result<(), Rejection> {
@@ -61,7 +64,10 @@ fn jpeg(bytes: &[u8]) -> Result<Rgb, Rejection> {
     let info = decoder.info().ok_or_else(|| broken(&"no frame header"))?;
     check_dimensions(info.width.into(), info.height.into())?;
     if !has_end(bytes) {
-        return Err(broken(&format!("the file ends early, after {} bytes, without an end-of-image mark", bytes.len())));
+        return Err(broken(&format!(
+            "the file ends early, after {} bytes, without an end-of-image mark",
+            bytes.len()
+        )));
     }
     let mut pixels = decoder.decode().map_err(|error| broken(&error))?;
     let (width, height) = (u32::from(info.width), u32::from(info.height));
@@ -82,10 +88,14 @@ fn has_end(bytes: &[u8]) -> bool {
 }
 
 fn other(bytes: &[u8]) -> Result<Rgb, Rejection> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| broken_image(&error))?;
+    let reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| broken_image(&error))?;
     if reader.format().is_none() {
         let start: String = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().collect();
-        return Err(Rejection::new(Reason::NotAnImage, format!("no known image format; it begins with \"{start}\"")));
+        return Err(Rejection::new(
+            Reason::NotAnImage,
+            format!("no known image format; it begins with \"{start}\""),
+        ));
     }
     let mut decoder = reader.into_decoder().map_err(|error| broken_image(&error))?;
     let (width, height) = decoder.dimensions();

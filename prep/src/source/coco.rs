@@ -93,7 +93,8 @@ impl Coco {
                 source: source.into(),
             })?;
             // The stem is COCO's own id: it is what every other tool prints.
-            let stem = |entry: &Entry| entry.file_name.strip_suffix(".jpg").unwrap_or(&entry.file_name).to_owned();
+            let stem =
+                |entry: &Entry| entry.file_name.strip_suffix(".jpg").unwrap_or(&entry.file_name).to_owned();
             let ids = entries.entries.iter().map(stem).collect();
             source.listings.push(Listing { split: split.to_owned(), ids });
             source.splits.push(entries);

@@ -41,7 +41,11 @@ impl Folder {
         let path = dir.join("captions.jsonl");
         if !path.is_file() {
             let problem = "expected captions.jsonl with lines {\"image\": \"a.jpg\", \"captions\": [\"…\"]}";
-            return Err(Error::Layout { dataset: DATASET, path: dir.to_path_buf(), problem: problem.to_owned() });
+            return Err(Error::Layout {
+                dataset: DATASET,
+                path: dir.to_path_buf(),
+                problem: problem.to_owned(),
+            });
         }
         let bytes = fs_err::read(&path).map_err(Error::io("read", &path))?;
         let revision = format!("captions.jsonl blake3 {}", blake3::hash(&bytes).to_hex());

@@ -132,8 +132,12 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Rejection> {
 
 /// Captions without surrounding space, and without empty ones.
 fn clean_captions<'a>(captions: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, Rejection> {
-    let captions: Vec<String> =
-        captions.into_iter().map(str::trim).filter(|caption| !caption.is_empty()).map(str::to_owned).collect();
+    let captions: Vec<String> = captions
+        .into_iter()
+        .map(str::trim)
+        .filter(|caption| !caption.is_empty())
+        .map(str::to_owned)
+        .collect();
     if captions.is_empty() {
         return Err(Rejection::new(Reason::NoCaption, "no caption, or only empty ones"));
     }
