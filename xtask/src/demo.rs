@@ -64,7 +64,8 @@ pub fn run() -> Result<()> {
     if root.join(&runs).join("demo").exists() {
         train.push("--resume"); // an earlier demo was stopped, or is complete
     }
-    program(&train).run()?;
+    // The allocator keeps the pages of one step for the next: a fifth less time.
+    program(&train).env("MIMALLOC_PURGE_DELAY", "-1").run()?;
 
     let run_dir = if runs == "runs" { "demo".to_owned() } else { format!("{runs}/demo") };
     let eval = [trainer.as_str(), "eval", "--run", &run_dir, "--data", &data, "--json"];
