@@ -116,7 +116,9 @@ pub struct PackArgs {
 
 /// Options of `prep verify`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  prep verify data/coco\n  prep verify data/coco --json | jq .damages")]
+#[command(
+    after_help = "Examples:\n  prep verify data/coco\n  prep verify data/coco --json | jq .report.damages"
+)]
 pub struct VerifyArgs {
     /// The data set.
     pub dir: PathBuf,

@@ -1,9 +1,13 @@
-//! Small seeded data sets for the tests of the other crates, written through the crate `shard`.
+//! Small seeded data sets for the tests of the other crates, written through the crate `shard`; [`source`]s to
+//! prepare, and [`files`] to compare.
 //!
 //! What a data set holds is a pure function of its [`Spec`], so a test can say what it expects without reading it
 //! back. Left out: pictures that mean anything; the source `shapes` of prep makes those.
 //!
 //! Everything here panics on failure: a test that cannot have its data has nothing to test.
+
+pub mod files;
+pub mod source;
 
 use std::path::Path;
 

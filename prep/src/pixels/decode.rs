@@ -80,11 +80,21 @@ fn jpeg(bytes: &[u8]) -> Result<Rgb, Rejection> {
     Ok(turned(DynamicImage::ImageRgb8(rgb), orientation))
 }
 
-/// Whether an end-of-image mark follows the first scan. zune-jpeg fills what a cut file lacks with grey; inside
-/// of entropy-coded data 0xff is always followed by a stuffed zero, so the mark cannot be data.
+/// Whether the picture's own end-of-image mark is there: zune-jpeg fills what a cut file lacks with grey. Segments are
+/// stepped over, because a thumbnail inside of one has an end of its own; in entropy-coded data 0xff is always
+/// followed by a stuffed zero or a restart mark, so that the mark cannot be data.
 fn has_end(bytes: &[u8]) -> bool {
-    let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]);
-    scan.is_some_and(|start| bytes[start..].windows(2).any(|pair| pair == [0xff, 0xd9]))
+    let mut at = 2; // past the start-of-image mark
+    while let Some(rest) = bytes.get(at..) {
+        let is_mark = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0x01 | 0xff | 0xd0..=0xd8);
+        let Some(mark) = rest.windows(2).position(is_mark) else { return false };
+        match rest[mark + 1..] {
+            [0xd9, ..] => return true,
+            [_, high, low, ..] => at += mark + 2 + usize::from(u16::from_be_bytes([high, low])),
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn other(bytes: &[u8]) -> Result<Rgb, Rejection> {
