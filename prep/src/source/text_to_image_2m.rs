@@ -116,7 +116,6 @@ impl TextToImage2M {
                 entry.text_is_json = kind == "json";
             }
         }
-        drop(archive);
         self.tars.push(Tar { path, file });
         Ok(())
     }
