@@ -26,7 +26,7 @@ const SCENES: u64 = 1_000;
 ///
 /// # Errors
 /// Where a command fails or a claim does not hold.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let begun = Instant::now();
     let (root, dir) = (root()?, folder()?);
     let built = build(&root)?;
