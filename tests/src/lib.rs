@@ -45,8 +45,7 @@ pub fn root() -> PathBuf {
 pub fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Programs> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
+        let mut command = cargo();
         command.args(["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]);
         match profile().as_str() {
             "debug" => {}
@@ -61,6 +60,22 @@ pub fn programs() -> &'static Programs {
         };
         Programs { prep: built("prep"), loader: built("loader"), trainer: built("trainer") }
     })
+}
+
+/// The cargo that runs this test, without the variables that it sets for tests: some build scripts look at them, and
+/// would have their crates compiled anew.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_")
+            || text.starts_with("CARGO_MANIFEST_")
+            || text.starts_with("CARGO_BIN_")
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// The profile that this test was built with, by the folder that it lies in: `target/PROFILE/deps/TEST`.

@@ -19,6 +19,16 @@ pub(crate) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
+/// The variables that cargo set for this program. Some build scripts look at them, and a cargo called from here would
+/// compile their crates anew.
+fn set_by_cargo() -> impl Iterator<Item = OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| {
+        let name = name.to_string_lossy();
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|start| name.starts_with(start))
+    })
+}
+
 /// A command line: what is typed, and what it runs.
 pub(crate) struct Line {
     typed: Vec<String>,
@@ -52,6 +62,9 @@ impl Line {
     fn command(&self) -> Command {
         let program = if self.typed[0] == "cargo" { cargo() } else { OsString::from(&self.typed[0]) };
         let mut command = Command::new(program);
+        for name in set_by_cargo() {
+            command.env_remove(name);
+        }
         command.args(&self.typed[1..]).envs(self.environment.iter().copied()).current_dir(&self.dir);
         command
     }

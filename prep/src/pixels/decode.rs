@@ -99,7 +99,7 @@ fn has_end(bytes: &[u8]) -> bool {
 
 fn other(bytes: &[u8]) -> Result<Rgb, Rejection> {
     let reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| broken_image(&error))?;
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| refused(&error.into()))?;
     if reader.format().is_none() {
         let start: String = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().collect();
         return Err(Rejection::new(
@@ -107,21 +107,23 @@ fn other(bytes: &[u8]) -> Result<Rgb, Rejection> {
             format!("no known image format; it begins with \"{start}\""),
         ));
     }
-    let mut decoder = reader.into_decoder().map_err(|error| broken_image(&error))?;
+    let mut decoder = reader.into_decoder().map_err(|error| refused(&error))?;
     let (width, height) = decoder.dimensions();
     check_dimensions(width.into(), height.into())?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
     limits.max_alloc = Some(PIXELS_MAX * 16);
-    decoder.set_limits(limits).map_err(|error| broken_image(&error))?;
+    decoder.set_limits(limits).map_err(|error| refused(&error))?;
     let orientation = decoder.orientation().ok();
-    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| broken_image(&error))?;
+    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| refused(&error))?;
     Ok(turned(on_white(decoded), orientation))
 }
 
-fn broken_image(error: &dyn std::fmt::Display) -> Rejection {
-    Rejection::new(Reason::BrokenImage, error.to_string())
+/// A decoder that met a limit of its own says that it is too large; anything else is broken.
+fn refused(error: &image::ImageError) -> Rejection {
+    let is_large = matches!(error, image::ImageError::Limits(_));
+    Rejection::new(if is_large { Reason::TooLarge } else { Reason::BrokenImage }, error.to_string())
 }
 
 /// Transparent pictures are seen on white, as on a page: what stands under their alpha is often garbage.

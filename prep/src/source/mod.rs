@@ -97,8 +97,10 @@ impl Reason {
 }
 
 impl Rejection {
+    /// The detail becomes one line: decoders end theirs with line breaks now and then.
     pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        let detail: String = detail.into();
+        Self { reason, detail: detail.split_whitespace().collect::<Vec<_>>().join(" ") }
     }
 }
 

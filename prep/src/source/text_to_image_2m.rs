@@ -18,6 +18,9 @@ const DATASET: &str = "text-to-image-2m";
 /// Largest member that is taken into memory.
 const MEMBER_BYTES_MAX: u64 = 256 << 20;
 
+/// A tar's members begin and end at multiples of this, and blocks of zeros end it.
+const BLOCK_BYTES: u64 = 512;
+
 /// The tars below a folder.
 #[derive(Debug)]
 pub struct TextToImage2M {
@@ -81,13 +84,15 @@ impl TextToImage2M {
         let length = file.metadata().map_err(Error::io("read", &path))?.len();
         let tar = self.tars.len();
         let mut of_key: HashMap<String, usize> = HashMap::new();
+        let mut end = 0;
         let mut archive = tar::Archive::new(&file);
         for member in archive.entries_with_seek().map_err(damaged)? {
             let member = member.map_err(damaged)?;
+            let (offset, bytes) = (member.raw_file_position(), member.size());
+            end = offset.saturating_add(bytes).checked_next_multiple_of(BLOCK_BYTES).unwrap_or(u64::MAX);
             if !member.header().entry_type().is_file() {
                 continue;
             }
-            let (offset, bytes) = (member.raw_file_position(), member.size());
             if offset.saturating_add(bytes) > length {
                 let cut = format!("a member ends at byte {} of {length}", offset.saturating_add(bytes));
                 return Err(damaged(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, cut)));
@@ -115,6 +120,11 @@ impl TextToImage2M {
                 entry.text = Some((offset, bytes));
                 entry.text_is_json = kind == "json";
             }
+        }
+        if length < end.saturating_add(BLOCK_BYTES) {
+            // Cut between two members, it would pass for a whole tar of fewer samples.
+            let cut = format!("no block of zeros after its last member, at byte {end} of {length}");
+            return Err(damaged(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, cut)));
         }
         self.tars.push(Tar { path, file });
         Ok(())

@@ -106,6 +106,24 @@ fn killed_again_and_again_in_the_same_folder() {
     check(dir, &undisturbed, "killed three times");
 }
 
+#[test]
+fn a_folder_that_another_prep_is_writing_is_left_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let arguments = ["--limit", "200000", "--size", "128", "--shards", "2", "--out", "out"];
+    let mut first = command(&arguments, dir).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !dir.join("out/train").exists() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let complaint = prep(&arguments, dir);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(complaint.complaint().contains("out: another prep is writing it"));
+    // A killed one holds nothing: the folder is free again.
+    prep(&["--limit", "20", "--val", "4", "--size", "32", "--shards", "2", "--out", "out"], dir).expect(0);
+    prep(&["verify", "out"], dir).expect(0);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_that_can_be_caught_says_what_to_do() {

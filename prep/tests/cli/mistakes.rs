@@ -8,7 +8,7 @@ use crate::prep;
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    for name in ["photos", "empty", "coco/annotations", "lost/annotations", "cut", "blank"] {
+    for name in ["photos", "empty", "coco/annotations", "lost/annotations", "cut", "cut-between", "blank"] {
         fs_err::create_dir_all(dir.join(name)).unwrap();
     }
     testkit::source::folder(&dir.join("photos"), 6).unwrap();
@@ -16,10 +16,14 @@ fn folder() -> tempfile::TempDir {
     fs_err::write(dir.join("coco/annotations/captions_train2017.json"), "{\"images\": 7}").unwrap();
     fs_err::create_dir(dir.join("coco/train2017")).unwrap();
     fs_err::write(dir.join("lost/annotations/captions_train2017.json"), "{}").unwrap();
-    testkit::source::text_to_image_2m(&dir.join("cut"), 1, 3).unwrap();
-    let tar = dir.join("cut/data_512_2M/data_000000.tar");
-    let bytes = fs_err::read(&tar).unwrap();
-    fs_err::write(&tar, &bytes[..bytes.len() / 2]).unwrap();
+    // Three samples: cut inside of a member, and cut where the second sample ends, without the zeros of an end.
+    for (name, cut) in [("cut", 1_000), ("cut-between", 0)] {
+        testkit::source::text_to_image_2m(&dir.join(name), 1, 3).unwrap();
+        let tar = dir.join(name).join("data_512_2M/data_000000.tar");
+        let bytes = fs_err::read(&tar).unwrap();
+        let third = bytes.windows(12).position(|window| window == b"00000002.jpg").unwrap();
+        fs_err::write(&tar, &bytes[..third + cut]).unwrap();
+    }
     fs_err::write(dir.join("blank/captions.jsonl"), "\n\n").unwrap();
     folder
 }
@@ -45,6 +49,10 @@ fn each_is_one_line_that_names_what_is_wrong() {
         (vec!["--dataset", "coco", "--from", "lost"], "train2017"),
         (vec!["--dataset", "text-to-image-2m", "--from", "empty"], "data_512_2M/data_000000.tar"),
         (vec!["--dataset", "text-to-image-2m", "--from", "cut"], "data_000000.tar: damaged tar"),
+        (
+            vec!["--dataset", "text-to-image-2m", "--from", "cut-between"],
+            "no block of zeros after its last member",
+        ),
         (vec!["--from", "photos"], "--from does not go with shapes"),
         (of(&["--out", "file"]), "file"),
         (of(&["--out", "file/below"]), "file/below"),
