@@ -50,7 +50,9 @@ pub fn draw(run: &Path, rows: &[Row]) -> Result<Vec<PathBuf>> {
         let path = folder.join(format!("{file}.png"));
         // A single batch's loss is noisy: with enough points their moving average is drawn over them.
         let is_noisy = matches!(file, "loss" | "gradient_norm") && train.len() >= SMOOTHED_FROM;
-        let panel = Panel { smoothing: is_noisy.then_some(0.9), ..Panel::new(name, series) };
+        // The average follows about a fortieth of the run: more would lag behind a short one.
+        let weight = (1.0 - 40.0 / train.len().max(1) as f64).clamp(0.0, 0.98);
+        let panel = Panel { smoothing: is_noisy.then_some(weight), ..Panel::new(name, series) };
         let chart = Chart { title: title.clone(), panels: vec![panel], ..Chart::default() };
         let png = chart
             .draw()

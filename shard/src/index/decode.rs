@@ -98,15 +98,16 @@ impl Index {
         assert!(row < self.len, "row {row} of an index with {} rows", self.len);
         let file = File { bytes, path };
         let key = file.text(&self.key, row, "key")?;
-        let name = if Key::fits(key) { key.to_owned() } else { format!("in row {row}") };
-        let found = self.row_of(&file, row, key).map_err(|error| error.at_key(&name))?;
+        let named = |error: Error| {
+            if Key::fits(key) { error.at_key(key) } else { error.at_key(&format!("in row {row}")) }
+        };
+        let found = self.row_of(&file, row, key).map_err(named)?;
         let at = self.row_crc32.start + 4 * row;
         let stored = file.u32(&self.row_crc32, row)?;
         let computed = found.crc32();
         if stored != computed {
             let problem = format!("CRC-32 of row {row}");
-            let error = file.corrupt(at, problem, format!("{stored:08x}"), format!("{computed:08x}"));
-            return Err(error.at_key(&name));
+            return Err(named(file.corrupt(at, problem, format!("{stored:08x}"), format!("{computed:08x}"))));
         }
         Ok(found)
     }
