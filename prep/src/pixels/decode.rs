@@ -53,9 +53,21 @@ fn check_dimensions(width: u64, height: u64) -> Result<(), Rejection> {
     Ok(())
 }
 
+/// Decodes strictly, because zune-jpeg otherwise fills with grey what damaged data do not give. One thing that it then
+/// refuses is harmless and is met in real photos: bytes between two segments.
 fn jpeg(bytes: &[u8]) -> Result<Rgb, Rejection> {
+    match jpeg_of_mode(bytes, true) {
+        Err(rejection) if rejection.detail.contains("Extra bytes between headers") => {
+            jpeg_of_mode(bytes, false)
+        }
+        decoded => decoded,
+    }
+}
+
+fn jpeg_of_mode(bytes: &[u8], strict: bool) -> Result<Rgb, Rejection> {
     let broken = |error: &dyn std::fmt::Display| Rejection::new(Reason::BrokenImage, error.to_string());
     let options = DecoderOptions::default()
+        .set_strict_mode(strict)
         .jpeg_set_out_colorspace(ColorSpace::RGB)
         .set_max_width(SIDE_MAX as usize)
         .set_max_height(SIDE_MAX as usize);

@@ -47,6 +47,12 @@ fn with_segment(jpeg: &[u8], marker: u8, content: &[u8]) -> Vec<u8> {
     [&jpeg[..2], &[0xff, marker], &length, content, &jpeg[2..]].concat()
 }
 
+/// Bytes after the first segment of a JPEG, where none belong.
+fn between_segments(jpeg: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let end = 4 + usize::from(u16::from_be_bytes([jpeg[4], jpeg[5]]));
+    [&jpeg[..end], bytes, &jpeg[end..]].concat()
+}
+
 /// EXIF with an orientation, and a thumbnail after it.
 fn exif(orientation: u8, thumbnail: &[u8]) -> Vec<u8> {
     let entry = [0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0];
@@ -103,6 +109,7 @@ fn files() -> Vec<(&'static str, Vec<u8>, Due)> {
         ("upside-down.jpg", half_and_half(3), Kept(48, 64, None)),
         ("thumbnail.jpg", with_segment(&good, 0xe1, &exif(1, &jpeg(8, 16, 16))), Kept(48, 64, None)),
         ("rubbish-after-the-end.jpg", [&good[..], &noise(99)].concat(), Kept(48, 64, None)),
+        ("bytes-between-segments.jpg", [&good[..2], &[0; 7], &good[2..]].concat(), Kept(48, 64, None)),
         ("one-pixel.png", encoded(rgb(1, 1, colour), ImageFormat::Png), Kept(1, 1, Some(colour))),
         ("sliver.png", encoded(rgb(3000, 2, colour), ImageFormat::Png), Kept(2, 3000, Some(colour))),
         (
@@ -301,7 +308,10 @@ fn each_is_converted_or_left_out_with_its_reason() {
     assert_close(at("upside-down.jpg", 2, 16), blue, "top");
     assert_close(at("upside-down.jpg", 29, 16), red, "bottom");
     let [good, thumbnail] = ["good.jpg", "thumbnail.jpg"].map(|name| &kept[name].2);
-    assert!(good == thumbnail && *good == kept["rubbish-after-the-end.jpg"].2);
+    assert!(good == thumbnail);
+    for name in ["rubbish-after-the-end.jpg", "bytes-between-segments.jpg"] {
+        assert!(*good == kept[name].2, "{name}");
+    }
     // All inks or none: white or black by the writer's convention, but grey in any.
     let [red, green, blue] = colour_at(&kept["cmyk.jpg"].2, 16, 16);
     assert!(red.abs_diff(green) <= 2 && green.abs_diff(blue) <= 2, "{red} {green} {blue}");
