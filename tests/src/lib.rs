@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "a test without the programs has nothing to test")]
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -91,6 +92,13 @@ fn executable(message: &str, name: &str) -> Option<PathBuf> {
     let is_program = message["target"]["kind"][0] == "bin" && message["target"]["name"] == name;
     let is_plain = message["profile"]["test"] == false;
     (is_program && is_plain).then(|| message["executable"].as_str().map(PathBuf::from))?
+}
+
+/// Says aloud that a check is skipped: on standard error itself, for what the macros print is held back from a test
+/// that passes.
+pub fn skipped(reason: &str) {
+    // Nobody to tell it to is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
 
 /// Runs a program to its end, in `dir`.

@@ -196,7 +196,7 @@ fn photos(name: &str) -> Option<String> {
     if dir.is_dir() {
         return Some(std::path::absolute(dir).unwrap().to_string_lossy().into_owned());
     }
-    eprintln!("SKIPPED: there are no photos at ../shared/data/{name} beside this checkout");
+    e2e::skipped(&format!("there are no photos at ../shared/data/{name} beside this checkout"));
     None
 }
 

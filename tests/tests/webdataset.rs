@@ -35,7 +35,7 @@ fn tar_lists_every_member_and_takes_them_out_whole() {
             let listed = match tar(&["-tf"]) {
                 Ok(output) => output,
                 Err(error) => {
-                    eprintln!("SKIPPED: tar cannot be run: {error}");
+                    e2e::skipped(&format!("tar cannot be run: {error}"));
                     return;
                 }
             };
@@ -106,7 +106,7 @@ fn webdataset_reads_equal_pixels_and_captions() {
     let python = match python(folder.path()) {
         Ok(python) => python,
         Err(reason) => {
-            eprintln!("SKIPPED: webdataset cannot be installed: {reason}");
+            e2e::skipped(&format!("webdataset cannot be installed: {reason}"));
             return;
         }
     };
