@@ -2,7 +2,7 @@
 //!
 //! `sample = order(seed, epoch, position)` is a pure function of integers, so threads, ranks and a resumed run
 //! agree without talking to each other. Left out: batches and ranks ([`crate::plan`]), and which samples take
-//! part ([`crate::view`]).
+//! part (`view`).
 //!
 //! The permutation is a generalised Feistel network (Black and Rogaway, "Ciphers with arbitrary finite domains",
 //! 2002): position = left·b + right with a·b ≥ n, each half is shifted in turn by a keyed hash of the other, and a

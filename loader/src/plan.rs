@@ -1,6 +1,6 @@
 //! The order cut into batches and dealt to ranks: which positions of an epoch make batch b. Pure arithmetic.
 //!
-//! Left out: what stands at a position ([`crate::order`]) and how it is read ([`crate::prefetch`]).
+//! Left out: what stands at a position ([`crate::order`]) and how it is read (`prefetch`).
 
 use crate::{
     error::{Error, Result},

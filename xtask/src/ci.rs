@@ -30,7 +30,10 @@ fn checks() -> Result<Vec<Check>> {
             line: line(&["cargo", "doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
             needs: None,
         },
-        Check { line: line(&["cargo", "deny", "check", "bans", "licenses", "sources"]), needs: Some(deny) },
+        Check {
+            line: line(&["cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"]),
+            needs: Some(deny),
+        },
     ])
 }
 

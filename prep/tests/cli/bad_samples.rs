@@ -109,7 +109,7 @@ fn files() -> Vec<(&'static str, Vec<u8>, Due)> {
         ("upside-down.jpg", half_and_half(3), Kept(48, 64, None)),
         ("thumbnail.jpg", with_segment(&good, 0xe1, &exif(1, &jpeg(8, 16, 16))), Kept(48, 64, None)),
         ("rubbish-after-the-end.jpg", [&good[..], &noise(99)].concat(), Kept(48, 64, None)),
-        ("bytes-between-segments.jpg", [&good[..2], &[0; 7], &good[2..]].concat(), Kept(48, 64, None)),
+        ("bytes-between-segments.jpg", between_segments(&good, &[0; 7]), Kept(48, 64, None)),
         ("one-pixel.png", encoded(rgb(1, 1, colour), ImageFormat::Png), Kept(1, 1, Some(colour))),
         ("sliver.png", encoded(rgb(3000, 2, colour), ImageFormat::Png), Kept(2, 3000, Some(colour))),
         (
