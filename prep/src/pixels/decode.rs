@@ -53,26 +53,18 @@ fn check_dimensions(width: u64, height: u64) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Decodes strictly, because zune-jpeg otherwise fills with grey what damaged data do not give. One thing that it then
-/// refuses is harmless and is met in real photos: bytes between two segments.
+/// Headers are read leniently, for stray bytes between segments are harmless and met in real photos; pixels strictly,
+/// because zune-jpeg otherwise fills with grey what damaged data do not give.
 fn jpeg(bytes: &[u8]) -> Result<Rgb, Rejection> {
-    match jpeg_of_mode(bytes, true) {
-        Err(rejection) if rejection.detail.contains("Extra bytes between headers") => {
-            jpeg_of_mode(bytes, false)
-        }
-        decoded => decoded,
-    }
-}
-
-fn jpeg_of_mode(bytes: &[u8], strict: bool) -> Result<Rgb, Rejection> {
     let broken = |error: &dyn std::fmt::Display| Rejection::new(Reason::BrokenImage, error.to_string());
     let options = DecoderOptions::default()
-        .set_strict_mode(strict)
+        .set_strict_mode(false)
         .jpeg_set_out_colorspace(ColorSpace::RGB)
         .set_max_width(SIDE_MAX as usize)
         .set_max_height(SIDE_MAX as usize);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(|error| broken(&error))?;
+    decoder.set_options(options.set_strict_mode(true));
     let info = decoder.info().ok_or_else(|| broken(&"no frame header"))?;
     check_dimensions(info.width.into(), info.height.into())?;
     if !has_end(bytes) {
@@ -80,6 +72,14 @@ fn jpeg_of_mode(bytes: &[u8], strict: bool) -> Result<Rgb, Rejection> {
             "the file ends early, after {} bytes, without an end-of-image mark",
             bytes.len()
         )));
+    }
+    // Each block of 8×8 pixels takes a Huffman code of one bit at least; zune-jpeg makes up those that are not there.
+    let (width, height) = (u64::from(info.width), u64::from(info.height));
+    let least = width.div_ceil(8) * height.div_ceil(8) / 8;
+    if (bytes.len() as u64) < least {
+        let detail =
+            format!("{} bytes cannot hold the {width}x{height} pixels that it declares", bytes.len());
+        return Err(broken(&detail));
     }
     let mut pixels = decoder.decode().map_err(|error| broken(&error))?;
     let (width, height) = (u32::from(info.width), u32::from(info.height));
