@@ -1,5 +1,5 @@
 //! The main job as a user does it: photos in each layout → shards → an order → a trained and evaluated model.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests may do what tests do")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 

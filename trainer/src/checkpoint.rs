@@ -1,4 +1,4 @@
-//! Checkpoints: `checkpoints/step-XXXXXXXX/{model.safetensors, optimizer.safetensors, state.json}`.
+//! Checkpoints: `checkpoints/step-NNNNNNNN/{model.safetensors, optimizer.safetensors, state.json}`.
 //!
 //! A checkpoint is written into a hidden folder, synced and renamed, so that a folder with its final name
 //! is complete. `state.json` says what it belongs to and carries the digests of both weight files. Leaves
