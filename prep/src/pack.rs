@@ -10,13 +10,13 @@ use std::{
 };
 
 use shard::{
-    ImageSettings, LeftOut, Manifest, Sample, SampleMeta, SampleOrder, ShardEntry, ShardWriter, SplitEntry,
+    LeftOut, Manifest, Sample, SampleMeta, SampleOrder, ShardEntry, ShardWriter, SplitEntry,
     manifest::{LEFT_OUT_LISTED_MAX, MANIFEST_NAME},
 };
 
 use crate::{
     Error, Result, ordered,
-    pixels::{self, Resizer, Stored},
+    pixels::{OriginalSize, PixelSettings, Preparer},
     plan::{Place, Plan, SplitPlan},
     source::{Loaded, Rejection, Source},
 };
@@ -34,7 +34,7 @@ pub struct PackSettings {
     /// Shuffled or source order.
     pub order: SampleOrder,
     /// Stored pictures.
-    pub image: ImageSettings,
+    pub pixels: PixelSettings,
     /// Worker threads.
     pub threads: usize,
     /// Options that decide which samples there are, as the manifest keeps them.
@@ -70,12 +70,12 @@ pub fn pack(
 ) -> Result<Outcome> {
     let mut manifest = Manifest {
         program: concat!("prep ", env!("CARGO_PKG_VERSION")).to_owned(),
-        engine: pixels::ENGINE.to_owned(),
+        engine: settings.pixels.engine().to_owned(),
         source: source.info(),
         selection: settings.selection.clone(),
         seed: settings.seed,
         order: settings.order,
-        ..Manifest::of(settings.image.clone(), Vec::new())
+        ..Manifest::of(settings.pixels.image.clone(), Vec::new())
     };
     let output = match Output::claim(&settings.out, &manifest, plan)? {
         Claim::Finished(manifest) => return Ok(Outcome::AlreadyThere(*manifest)),
@@ -109,7 +109,7 @@ fn reasons(splits: &[SplitEntry]) -> String {
 }
 
 /// A sample with its pixels, or the reason why not.
-type Prepared = Result<(Loaded, Stored), Rejection>;
+type Prepared = Result<(Loaded, OriginalSize, Vec<u8>), Rejection>;
 
 struct Packer<'a> {
     source: &'a dyn Source,
@@ -134,8 +134,8 @@ impl Packer<'_> {
             threads,
             // A few waiting pictures a thread even out slow and fast ones; 150 kB each.
             8 * threads,
-            Resizer::default,
-            |resizer, position| self.prepare(&self.split.places[position], resizer),
+            || Preparer::new(&self.settings.pixels),
+            |preparer, position| self.prepare(&self.split.places[position], preparer),
             |position, prepared| {
                 if self.stop.load(Ordering::Relaxed) {
                     return Err(Error::Interrupted);
@@ -153,11 +153,12 @@ impl Packer<'_> {
         Ok(entry)
     }
 
-    fn prepare(&self, place: &Place, resizer: &mut Resizer) -> Prepared {
-        let image = &self.settings.image;
-        let loaded = self.source.load(place.listing, place.row, image.height)?;
-        let stored = pixels::store(&loaded, image, resizer)?;
-        Ok((loaded, stored))
+    fn prepare(&self, place: &Place, preparer: &mut Preparer) -> Prepared {
+        let size = self.settings.pixels.image.height;
+        let loaded = self.source.load(place.listing, place.row, size)?;
+        let mut payload = Vec::new();
+        let original = preparer.prepare(&loaded.picture, &mut payload)?;
+        Ok((loaded, original, payload))
     }
 
     /// Commits shards below `due` and opens `due`, unless it is past the last.
@@ -173,12 +174,12 @@ impl Packer<'_> {
             let finished = match writer.take() {
                 Some(writer) => writer,
                 // A shard without samples is written too: the number of shards is part of the placement.
-                None => ShardWriter::create(dir, number, &self.settings.image)?,
+                None => ShardWriter::create(dir, number, &self.settings.pixels.image)?,
             };
             committed.push(finished.commit()?);
         }
         if writer.is_none() && due < self.split.shards {
-            *writer = Some(ShardWriter::create(dir, due, &self.settings.image)?);
+            *writer = Some(ShardWriter::create(dir, due, &self.settings.pixels.image)?);
         }
         Ok(())
     }
@@ -192,18 +193,18 @@ impl Packer<'_> {
     ) -> Result<()> {
         let id = &self.source.listings()[place.listing].ids[place.row];
         match prepared {
-            Ok((loaded, stored)) => {
+            Ok((loaded, original, payload)) => {
                 let meta = SampleMeta {
                     key: self.plan.key(id),
                     source_id: id.clone(),
                     source_row: place.row as u64,
                     captions: loaded.captions,
-                    original_height: stored.original_height,
-                    original_width: stored.original_width,
+                    original_height: original.height,
+                    original_width: original.width,
                     url: loaded.url,
                     license: loaded.license,
                 };
-                Ok(writer.append(&Sample { meta: &meta, image: &stored.payload })?)
+                Ok(writer.append(&Sample { meta: &meta, image: &payload })?)
             }
             Err(Rejection { reason, detail }) => {
                 leave_out(entry, LeftOut { source_id: id.clone(), reason: reason.name().to_owned(), detail });

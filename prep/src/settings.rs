@@ -8,7 +8,7 @@ use crate::{
     Error, Result,
     cli::{DatasetName, Order, PackArgs, Store},
     pack::PackSettings,
-    pixels::DEFAULT_QUALITY,
+    pixels::{DEFAULT_QUALITY, PixelSettings},
     plan::{PlanSettings, Validation},
     source::{Source, coco::Coco, folder::Folder, shapes::Shapes, text_to_image_2m::TextToImage2M},
 };
@@ -79,7 +79,7 @@ impl Settings {
                 out: args.out.clone().unwrap_or_else(|| PathBuf::from("data").join(name)),
                 seed: args.seed,
                 order,
-                image,
+                pixels: PixelSettings::of(image),
                 threads: args.threads.unwrap_or(cores),
                 selection,
             },

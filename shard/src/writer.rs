@@ -2,47 +2,14 @@
 //! shard's name is whole. It leaves out which sample goes where (`place`) and the manifest.
 
 use std::{
-    io::{self, BufWriter, Write},
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
 use crate::{
-    Error, ImageSettings, IndexRow, Payload, Result, Sample, ShardEntry, checksum, index,
-    manifest::shard_name, npy, tar,
+    Error, ImageSettings, IndexRow, NewFile, Payload, Result, Sample, ShardEntry, checksum, index,
+    manifest::shard_name, npy, replace_file, tar,
 };
-
-/// Writes `path` through a sibling temporary file: synced, then renamed over it, then the folder synced.
-///
-/// # Errors
-/// `Io`; the temporary file is removed, what stood at `path` stays.
-pub fn replace_file(path: &Path, fill: impl FnOnce(&mut fs_err::File) -> io::Result<()>) -> Result<()> {
-    let temporary = temporary_path(path);
-    let written = (|| {
-        let mut file = fs_err::File::create(&temporary)?;
-        fill(&mut file)?;
-        file.sync_all()
-    })();
-    match written.map_err(Error::io("write", path)).and_then(|()| commit(&temporary, path)) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let _ = fs_err::remove_file(&temporary); // the first error is the one to tell
-            Err(error)
-        }
-    }
-}
-
-/// `.NAME.tmp` beside `path`.
-fn temporary_path(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.tmp"))
-}
-
-/// Renames a synced file into place and syncs the folder, without which the rename itself may be lost.
-fn commit(temporary: &Path, path: &Path) -> Result<()> {
-    fs_err::rename(temporary, path).map_err(Error::io("write", path))?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs_err::File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
-}
 
 /// Writes one shard, sample by sample.
 #[derive(Debug)]
@@ -50,8 +17,8 @@ pub struct ShardWriter {
     dir: PathBuf,
     name: String,
     image: ImageSettings,
-    tar: BufWriter<fs_err::File>,
-    temporary: PathBuf,
+    tar: NewFile,
+    tar_path: PathBuf,
     digest: blake3::Hasher,
     position: u64,
     rows: Vec<IndexRow>,
@@ -68,14 +35,14 @@ impl ShardWriter {
             return Err(Error::unfit("image settings", "", problem));
         }
         let name = shard_name(shard);
-        let temporary = temporary_path(&dir.join(format!("{name}.tar")));
-        let file = fs_err::File::create(&temporary).map_err(Error::io("write", &temporary))?;
+        let tar_path = dir.join(format!("{name}.tar"));
+        let tar = NewFile::create(&tar_path)?;
         Ok(Self {
             dir: dir.to_path_buf(),
             name,
             image: image.clone(),
-            tar: BufWriter::with_capacity(1 << 20, file),
-            temporary,
+            tar,
+            tar_path,
             digest: blake3::Hasher::new(),
             position: 0,
             rows: Vec::new(),
@@ -138,7 +105,7 @@ impl ShardWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.digest.update(bytes);
         self.position += bytes.len() as u64;
-        self.tar.write_all(bytes).map_err(Error::io("write", &self.temporary))
+        self.tar.write_all(bytes).map_err(Error::io("write", &self.tar_path))
     }
 
     /// Ends the archive, syncs it, puts it and its index into place.
@@ -147,14 +114,13 @@ impl ShardWriter {
     /// `Io`, `Arrow`.
     pub fn commit(mut self) -> Result<ShardEntry> {
         self.write(&[0; tar::END_BYTES as usize])?;
-        self.tar.flush().map_err(Error::io("write", &self.temporary))?;
-        self.tar.get_ref().sync_all().map_err(Error::io("sync", &self.temporary))?;
+        self.tar.sync()?;
         let index_path = self.dir.join(format!("{}.arrow", self.name));
         let index = index::encode(&self.rows, &self.image, &index_path)?;
-        commit(&self.temporary, &self.dir.join(format!("{}.tar", self.name)))?;
+        self.tar.commit()?;
         replace_file(&index_path, |file| file.write_all(&index))?;
         Ok(ShardEntry {
-            name: std::mem::take(&mut self.name),
+            name: self.name,
             samples: self.rows.len() as u64,
             tar_bytes: self.position,
             tar_blake3: self.digest.finalize().to_hex().to_string(),
@@ -162,12 +128,5 @@ impl ShardWriter {
             index_blake3: checksum::blake3_hex(&index),
             side_tables: Default::default(),
         })
-    }
-}
-
-impl Drop for ShardWriter {
-    /// A shard that was not committed leaves nothing behind.
-    fn drop(&mut self) {
-        let _ = fs_err::remove_file(&self.temporary);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     source::{Reason, Rejection},
 };
 
-/// Most pixels that a picture may declare: 150 MB of RGB.
+/// Most pixels that a picture may declare where the user does not say: 150 MB of RGB.
 pub const PIXELS_MAX: u64 = 50_000_000;
 
 /// Longest side that a picture may declare.
@@ -33,21 +33,22 @@ pub struct Rgb {
 ///
 /// # Errors
 /// `NotAnImage`, `TooLarge`, `BrokenImage`, with the decoder's words.
-pub fn decode(bytes: &[u8]) -> Result<Rgb, Rejection> {
+pub fn decode(bytes: &[u8], pixels_max: u64) -> Result<Rgb, Rejection> {
+    let is_jpeg = bytes.starts_with(b"\xff\xd8\xff");
     let decoded =
-        contain::panics(|| if bytes.starts_with(b"\xff\xd8\xff") { jpeg(bytes) } else { other(bytes) });
+        contain::panics(|| if is_jpeg { jpeg(bytes, pixels_max) } else { other(bytes, pixels_max) });
     decoded.unwrap_or_else(|panic| {
         Err(Rejection::new(Reason::BrokenImage, format!("the decoder panicked: {panic}")))
     })
 }
 
-fn check_dimensions(width: u64, height: u64) -> Result<(), Rejection> {
+fn check_dimensions(width: u64, height: u64, pixels_max: u64) -> Result<(), Rejection> {
     if width == 0 || height == 0 {
         return Err(Rejection::new(Reason::BrokenImage, format!("it declares {width}x{height} pixels")));
     }
     let side = u64::from(SIDE_MAX);
-    if width > side || height > side || width * height > PIXELS_MAX {
-        let detail = format!("it declares {width}x{height} pixels, above the limit of {PIXELS_MAX}");
+    if width > side || height > side || width * height > pixels_max {
+        let detail = format!("it declares {width}x{height} pixels, above the limit of {pixels_max}");
         return Err(Rejection::new(Reason::TooLarge, detail));
     }
     Ok(())
@@ -55,7 +56,7 @@ fn check_dimensions(width: u64, height: u64) -> Result<(), Rejection> {
 
 /// Headers are read leniently, for stray bytes between segments are harmless and met in real photos; pixels strictly,
 /// because zune-jpeg otherwise fills with grey what damaged data do not give.
-fn jpeg(bytes: &[u8]) -> Result<Rgb, Rejection> {
+fn jpeg(bytes: &[u8], pixels_max: u64) -> Result<Rgb, Rejection> {
     let broken = |error: &dyn std::fmt::Display| Rejection::new(Reason::BrokenImage, error.to_string());
     let options = DecoderOptions::default()
         .set_strict_mode(false)
@@ -66,7 +67,7 @@ fn jpeg(bytes: &[u8]) -> Result<Rgb, Rejection> {
     decoder.decode_headers().map_err(|error| broken(&error))?;
     decoder.set_options(options.set_strict_mode(true));
     let info = decoder.info().ok_or_else(|| broken(&"no frame header"))?;
-    check_dimensions(info.width.into(), info.height.into())?;
+    check_dimensions(info.width.into(), info.height.into(), pixels_max)?;
     if !has_end(bytes) {
         return Err(broken(&format!(
             "the file ends early, after {} bytes, without an end-of-image mark",
@@ -109,7 +110,7 @@ fn has_end(bytes: &[u8]) -> bool {
     false
 }
 
-fn other(bytes: &[u8]) -> Result<Rgb, Rejection> {
+fn other(bytes: &[u8], pixels_max: u64) -> Result<Rgb, Rejection> {
     let reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| refused(&error.into()))?;
     if reader.format().is_none() {
@@ -121,11 +122,11 @@ fn other(bytes: &[u8]) -> Result<Rgb, Rejection> {
     }
     let mut decoder = reader.into_decoder().map_err(|error| refused(&error))?;
     let (width, height) = decoder.dimensions();
-    check_dimensions(width.into(), height.into())?;
+    check_dimensions(width.into(), height.into(), pixels_max)?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
-    limits.max_alloc = Some(PIXELS_MAX * 16);
+    limits.max_alloc = Some(pixels_max.saturating_mul(16));
     decoder.set_limits(limits).map_err(|error| refused(&error))?;
     let orientation = decoder.orientation().ok();
     let decoded = DynamicImage::from_decoder(decoder).map_err(|error| refused(&error))?;

@@ -11,46 +11,84 @@ use shard::{ImageFormat, ImageSettings, npy};
 
 use crate::{
     Error, Result,
-    source::{Loaded, Picture, Reason, Rejection},
+    source::{Picture, Reason, Rejection},
 };
 
 /// Decoder and resizer that the pixels depend on, as the manifest records them. It changes when pixels change.
 pub const ENGINE: &str = "rust-1: zune-jpeg 0.5, image 0.25, fast_image_resize 6 catmull-rom";
 
-/// A picture ready to be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// The image member's payload.
-    pub payload: Vec<u8>,
-    /// Rows of the source's picture.
-    pub original_height: u32,
-    /// Columns of the source's picture.
-    pub original_width: u32,
+/// What decides a stored picture's bytes, beside the source's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PixelSettings {
+    /// The stored form.
+    pub image: ImageSettings,
+    /// Most pixels that a picture may declare.
+    pub pixels_max: u64,
 }
 
-/// Brings a loaded picture into the form that `image` asks for.
-///
-/// # Errors
-/// A [`Rejection`] where the bytes are not a usable picture.
-pub fn store(loaded: &Loaded, image: &ImageSettings, resizer: &mut Resizer) -> Result<Stored, Rejection> {
-    let square;
-    let (pixels, original_height, original_width) = match &loaded.picture {
-        Picture::Made(pixels) => (pixels.as_slice(), image.height, image.width),
-        Picture::Encoded(bytes) => {
-            let rgb = decode(bytes)?;
-            square = resizer.centre_square(&rgb, image.height)?;
-            (square.as_slice(), rgb.height, rgb.width)
-        }
-    };
-    if pixels.len() != image.pixel_bytes() {
-        let detail = format!("{} bytes of pixels for {}x{}", pixels.len(), image.height, image.width);
-        return Err(Rejection::new(Reason::BrokenImage, detail));
+impl PixelSettings {
+    /// The default engine with its default limit.
+    pub fn of(image: ImageSettings) -> Self {
+        Self { image, pixels_max: PIXELS_MAX }
     }
-    let payload = match image.format {
-        ImageFormat::Npy => tensor(pixels, image),
-        ImageFormat::Jpg => jpeg(pixels, image)?,
-    };
-    Ok(Stored { payload, original_height, original_width })
+
+    /// Decoder and resizer, as the manifest records them. It changes when pixels change.
+    pub fn engine(&self) -> &'static str {
+        ENGINE
+    }
+}
+
+/// Rows and columns of a source's picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OriginalSize {
+    /// Rows.
+    pub height: u32,
+    /// Columns.
+    pub width: u32,
+}
+
+/// Brings pictures into their stored form, keeping its buffers from one to the next. One a thread.
+pub struct Preparer {
+    settings: PixelSettings,
+    resizer: Resizer,
+}
+
+impl Preparer {
+    /// A preparer with these settings.
+    pub fn new(settings: &PixelSettings) -> Self {
+        Self { settings: settings.clone(), resizer: Resizer::default() }
+    }
+
+    /// Brings `picture` into its stored form: `payload` becomes the image member's payload, whatever it held.
+    ///
+    /// # Errors
+    /// A [`Rejection`] where the bytes are not a usable picture.
+    pub fn prepare(&mut self, picture: &Picture, payload: &mut Vec<u8>) -> Result<OriginalSize, Rejection> {
+        let image = &self.settings.image;
+        let square;
+        let (pixels, height, width) = match picture {
+            Picture::Made(pixels) => (pixels.as_slice(), image.height, image.width),
+            Picture::Encoded(bytes) => {
+                let rgb = decode(bytes, self.settings.pixels_max)?;
+                square = self.resizer.centre_square(&rgb, image.height)?;
+                (square.as_slice(), rgb.height, rgb.width)
+            }
+            Picture::Stored(stored, original) => {
+                payload.clear();
+                payload.extend_from_slice(stored);
+                return Ok(*original);
+            }
+        };
+        if pixels.len() != image.pixel_bytes() {
+            let detail = format!("{} bytes of pixels for {}x{}", pixels.len(), image.height, image.width);
+            return Err(Rejection::new(Reason::BrokenImage, detail));
+        }
+        *payload = match image.format {
+            ImageFormat::Npy => tensor(pixels, image),
+            ImageFormat::Jpg => jpeg(pixels, image)?,
+        };
+        Ok(OriginalSize { height, width })
+    }
 }
 
 /// The npy payload: header and channel planes.
@@ -87,7 +125,7 @@ pub fn stored_rgb(payload: &[u8], image: &ImageSettings) -> Result<Vec<u8>> {
     let broken = || Error::Config("a stored picture does not have the form of the manifest".to_owned());
     match image.format {
         ImageFormat::Jpg => {
-            let rgb = decode(payload).map_err(|rejection| Error::Config(rejection.detail))?;
+            let rgb = decode(payload, PIXELS_MAX).map_err(|rejection| Error::Config(rejection.detail))?;
             if (rgb.height, rgb.width) != (image.height, image.width) {
                 return Err(broken());
             }

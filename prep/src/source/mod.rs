@@ -11,7 +11,7 @@ use std::path::Path;
 
 use shard::SourceInfo;
 
-use crate::{Error, Result};
+use crate::{Error, Result, pixels::OriginalSize};
 
 /// The samples of one split, in the source's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub enum Picture {
     Encoded(Vec<u8>),
     /// RGB pixels, rows first, made at the size that was asked for.
     Made(Vec<u8>),
+    /// A payload in its stored form, with the size of the picture that it was made from.
+    Stored(Vec<u8>, OriginalSize),
 }
 
 /// Why a sample is left out.
