@@ -9,12 +9,20 @@ use crate::plan::Validation;
 const EXAMPLES: &str = "\
 Examples:
   prep                                                   # 10,000 procedural scenes into data/shapes
-  prep --dataset shapes --limit 20000 --val 1000 --size 64 --shards 8 --out data/demo
-  prep --dataset coco --from /data/coco --shards 64      # train2017/, val2017/, annotations/ are there
+  prep --dataset coco --shards 64                        # downloads MS-COCO 2017 -> data/coco/{train,val}
+  prep --dataset coco --from /data/coco --shards 64      # its folders or zips are there
+  prep --dataset text-to-image-2m --shards 512 --store jpeg
+  prep --dataset hf:OWNER/NAME --limit 100000            # WebDataset tars or parquet of the Hub
   prep --dataset folder --from photos --val 0.05         # photos/captions.jsonl names the images
-  prep --dataset text-to-image-2m --from /data/t2i --shards 512 --store jpeg
+  prep --dataset csv --from list.csv --images photos --caption-column title
+  prep --dataset webdataset --from tars --out data/mine
   prep verify data/coco                                  # in CI: exit 0 sound, 1 damaged, 2 could not run
   prep inspect data/coco --grid samples.png
+
+The environment: HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_CACHE as for every tool of the Hub; COCO_ENDPOINT for a
+mirror of http://images.cocodataset.org.
+
+A stopped or killed run goes on where it was when the same command is given again.
 
 Exit codes: 0 success, 1 damage found, 2 the command could not be carried out.";
 
@@ -41,17 +49,80 @@ pub enum Command {
 }
 
 /// A source by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatasetName {
     /// Procedural scenes, made on the spot.
     Shapes,
-    /// MS-COCO 2017 in its official layout.
+    /// MS-COCO 2017 as it is published.
     Coco,
     /// Tars with KEY.jpg and KEY.json, the caption in "prompt".
-    #[value(name = "text-to-image-2m")]
     TextToImage2m,
     /// Images with captions.jsonl.
     Folder,
+    /// A list in JSON lines.
+    Jsonl,
+    /// A list in CSV.
+    Csv,
+    /// Tars in WebDataset layout, plain or compressed.
+    WebDataset,
+    /// Parquet files with a column of images.
+    Parquet,
+    /// A data set of the Hugging Face Hub, by OWNER/NAME.
+    Hub(String),
+}
+
+impl DatasetName {
+    const NAMES: [(Self, &str); 8] = [
+        (Self::Shapes, "shapes"),
+        (Self::Coco, "coco"),
+        (Self::TextToImage2m, "text-to-image-2m"),
+        (Self::Folder, "folder"),
+        (Self::Jsonl, "jsonl"),
+        (Self::Csv, "csv"),
+        (Self::WebDataset, "webdataset"),
+        (Self::Parquet, "parquet"),
+    ];
+}
+
+impl std::fmt::Display for DatasetName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hub(repo) => write!(f, "hf:{repo}"),
+            known => f.write_str(Self::NAMES.iter().find(|(name, _)| name == known).map_or("", |(_, name)| name)),
+        }
+    }
+}
+
+impl std::str::FromStr for DatasetName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(repo) = text.strip_prefix("hf:") {
+            let parts: Vec<&str> = repo.split('/').collect();
+            let fits = |part: &&str| {
+                !part.is_empty()
+                    && !part.starts_with('.')
+                    && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            };
+            return match parts.as_slice() {
+                [_, _] if parts.iter().all(fits) => Ok(Self::Hub(repo.to_owned())),
+                _ => Err("expected hf:OWNER/NAME".to_owned()),
+            };
+        }
+        let known = Self::NAMES.into_iter().find(|(_, name)| *name == text);
+        known.map(|(name, _)| name).ok_or_else(|| {
+            let names: Vec<&str> = Self::NAMES.iter().map(|(_, name)| *name).collect();
+            format!("there is {}, or hf:OWNER/NAME", names.join(", "))
+        })
+    }
+}
+
+/// Which captions of a sample are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CaptionChoice {
+    /// All of them.
+    All,
+    /// The source's first.
+    First,
 }
 
 /// How pictures are stored.
@@ -72,18 +143,59 @@ pub enum Order {
     Source,
 }
 
+/// Where samples come from.
+#[derive(Debug, Clone, Args)]
+pub struct SourceArgs {
+    /// What to pack: shapes, coco, text-to-image-2m, folder, jsonl, csv, webdataset, parquet or hf:OWNER/NAME.
+    #[arg(long, default_value = "shapes", value_name = "NAME", help_heading = "Source")]
+    pub dataset: DatasetName,
+    /// Folder (or list, or file) of the source. Without it coco, text-to-image-2m and hf: are downloaded.
+    #[arg(long, value_name = "PATH", help_heading = "Source")]
+    pub from: Option<PathBuf>,
+    /// Folder that image paths of a jsonl or csv list are below [default: the list's own].
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    pub images: Option<PathBuf>,
+    /// Hub repository to take coco or text-to-image-2m from, in WebDataset or parquet form.
+    #[arg(long, value_name = "OWNER/NAME", help_heading = "Source")]
+    pub repo: Option<String>,
+    /// Branch, tag or commit of the Hub repository [default: main]; the commit is recorded.
+    #[arg(long, value_name = "REV", help_heading = "Source")]
+    pub revision: Option<String>,
+    /// Folder of the repository to take [default for text-to-image-2m: 512_2M; else all].
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    pub subset: Option<String>,
+    /// Column (parquet, csv), key (jsonl) or extension (webdataset) of images [default: found by its name].
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    pub image_column: Option<String>,
+    /// Column, key or extension of captions [default: found by its name].
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    pub caption_column: Option<String>,
+    /// Karpathy's dataset_coco.json: its splits and captions instead of COCO's.
+    #[arg(long, value_name = "FILE", help_heading = "Source")]
+    pub karpathy: Option<PathBuf>,
+    /// Captions of a sample that are kept.
+    #[arg(long, value_enum, default_value = "all", help_heading = "Source")]
+    pub captions: CaptionChoice,
+    /// Keep what is downloaded from the Hub; else each file goes once its samples are kept.
+    #[arg(long, help_heading = "Source")]
+    pub keep_downloads: bool,
+    /// Folder for coco's archives, which are kept [default: downloads/coco beside --out].
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    pub downloads: Option<PathBuf>,
+    /// Use what was downloaded before, and no network.
+    #[arg(long, help_heading = "Source")]
+    pub offline: bool,
+}
+
 /// Options of packing.
 #[derive(Debug, Clone, Args)]
 pub struct PackArgs {
-    /// What to pack.
-    #[arg(long, value_enum, default_value = "shapes", value_name = "NAME")]
-    pub dataset: DatasetName,
+    /// Where samples come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Shards of train; other splits get theirs in proportion, at least one.
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub shards: u32,
-    /// Folder of the source (all but shapes need one).
-    #[arg(long, value_name = "DIR")]
-    pub from: Option<PathBuf>,
     /// Folder of the data set [default: data/NAME].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -109,9 +221,15 @@ pub struct PackArgs {
     /// The order of samples in the shards.
     #[arg(long, value_enum, default_value = "shuffled")]
     pub order: Order,
+    /// Stop when more than this share of at least 100 samples cannot be used.
+    #[arg(long, default_value_t = 0.5, value_name = "FRACTION")]
+    pub max_bad: f64,
     /// Worker threads [default: all cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// List and plan, say what would be written, and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Options of `prep verify`.

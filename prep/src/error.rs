@@ -50,6 +50,21 @@ pub enum Error {
         /// How many were left out, by reason.
         reasons: String,
     },
+    /// More samples are left out than the user allows.
+    #[error(
+        "stopped: {left_out} of {done} samples are left out, above --max-bad {bad_max}: {reasons}; mend the source, or \
+         allow more with --max-bad"
+    )]
+    TooManyBad {
+        /// Left out so far.
+        left_out: u64,
+        /// Looked at so far.
+        done: u64,
+        /// The share that is allowed.
+        bad_max: f64,
+        /// How many, by reason.
+        reasons: String,
+    },
     /// The output folder holds something else.
     #[error("{}: {problem}", path.display())]
     Output {
@@ -65,7 +80,7 @@ pub enum Error {
     #[error(transparent)]
     Picture(#[from] picture::PictureError),
     /// A signal asked to stop.
-    #[error("stopped by a signal; no data set was finished: run the same command again")]
+    #[error("stopped by a signal; no data set was finished: run the same command again, and it goes on where this stopped")]
     Interrupted,
     /// A worker thread panicked: a bug of this program.
     #[error("a worker thread panicked at {place} (this is a bug): {message}")]

@@ -8,7 +8,10 @@ pub mod cli;
 pub mod commands;
 mod contain;
 mod error;
+mod ledger;
+pub mod open;
 mod ordered;
+pub mod output;
 pub mod pack;
 pub mod pixels;
 pub mod plan;
@@ -16,5 +19,6 @@ mod progress;
 mod report;
 pub mod settings;
 pub mod source;
+pub mod spill;
 
 pub use error::{Error, Result};

@@ -1,28 +1,31 @@
 //! The main job: a planned source → shards and manifest. Pictures are read and resized on every core, written in
-//! order by one thread, so that the bytes do not depend on the number of threads. The manifest comes last: a folder
-//! without it is unfinished. It leaves out what the user is shown.
+//! order by one thread, so that the bytes do not depend on the number of threads. Each shard is recorded when it is at
+//! its place, so that a rerun goes on with the next one; the manifest comes last: a folder without it is unfinished.
+//! It leaves out the folder itself (`output`) and what the user is shown.
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use shard::{
-    LeftOut, Manifest, Sample, SampleMeta, SampleOrder, ShardEntry, ShardWriter, SplitEntry,
-    manifest::{LEFT_OUT_LISTED_MAX, MANIFEST_NAME},
+    LeftOut, Manifest, Sample, SampleMeta, SampleOrder, ShardWriter, SourceInfo, SplitEntry,
+    manifest::LEFT_OUT_LISTED_MAX,
 };
 
 use crate::{
-    Error, Result, ordered,
+    Error, Result,
+    ledger::Line,
+    ordered,
+    output::Output,
     pixels::{OriginalSize, PixelSettings, Preparer},
     plan::{Place, Plan, SplitPlan},
-    source::{Loaded, Rejection, Source},
+    source::{LoadError, Loaded, Rejection, Source},
 };
-
-/// Marks a folder in which prep is at work, or was stopped. Its content is the settings of that run.
-pub const MARKER_NAME: &str = "prep-unfinished.json";
 
 /// What a data set is made with, beside its plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,77 +42,146 @@ pub struct PackSettings {
     pub threads: usize,
     /// Options that decide which samples there are, as the manifest keeps them.
     pub selection: BTreeMap<String, String>,
+    /// The share of samples left out above which a run stops.
+    pub bad_max: f64,
+    /// Which of a sample's captions are kept.
+    pub captions: Captions,
+}
+
+/// Which of a sample's captions are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Captions {
+    /// All of them.
+    All,
+    /// The source's first.
+    First,
+}
+
+impl Captions {
+    /// Drops those that are not kept.
+    pub(crate) fn apply(self, captions: &mut Vec<String>) {
+        if self == Self::First {
+            captions.truncate(1);
+        }
+    }
+}
+
+impl PackSettings {
+    /// What is known of the manifest before the first sample: which job this is.
+    pub fn manifest(&self, source: SourceInfo) -> Manifest {
+        Manifest {
+            program: concat!("prep ", env!("CARGO_PKG_VERSION")).to_owned(),
+            engine: self.pixels.engine().to_owned(),
+            source,
+            selection: self.selection.clone(),
+            seed: self.seed,
+            order: self.order,
+            ..Manifest::of(self.pixels.image.clone(), Vec::new())
+        }
+    }
 }
 
 /// Where a run stands, told after each sample.
 pub trait Progress {
     /// `done` samples of all are packed.
-    fn packed(&mut self, done: usize);
+    fn packed(&mut self, done: u64);
+
+    /// Input number `input` of `count` is being taken in: how many samples there are is not known yet.
+    fn input(&mut self, _input: usize, _count: usize, _name: &str) {}
 }
 
-/// What came of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The data set was written.
-    Written(Manifest),
-    /// The same data set was there already.
-    AlreadyThere(Manifest),
-}
-
-/// Packs a planned source. `stop` is looked at between samples.
+/// Packs a planned source into a claimed folder. `stop` is looked at between samples.
 ///
 /// # Errors
-/// `Output` where the folder holds something else, `NoSamples`, `Interrupted`, `Io`, `Shard`, `Worker`. Whatever
-/// happens, no manifest stands beside unfinished shards.
+/// `NoSamples`, `TooManyBad`, `Interrupted`, `Io`, `Shard`, `Worker`, what the source says. Whatever happens, no
+/// manifest stands beside unfinished shards.
 pub fn pack(
+    mut output: Output,
     source: &dyn Source,
     plan: &Plan,
     settings: &PackSettings,
     stop: &AtomicBool,
     progress: &mut dyn Progress,
-) -> Result<Outcome> {
-    let mut manifest = Manifest {
-        program: concat!("prep ", env!("CARGO_PKG_VERSION")).to_owned(),
-        engine: settings.pixels.engine().to_owned(),
-        source: source.info(),
-        selection: settings.selection.clone(),
-        seed: settings.seed,
-        order: settings.order,
-        ..Manifest::of(settings.pixels.image.clone(), Vec::new())
-    };
-    let output = match Output::claim(&settings.out, &manifest, plan)? {
-        Claim::Finished(manifest) => return Ok(Outcome::AlreadyThere(*manifest)),
-        Claim::Claimed(output) => output,
-    };
-    let mut done = 0;
-    for split in &plan.splits {
-        let packer = Packer { source, plan, split, settings, stop };
-        manifest.splits.push(packer.run(&mut done, progress)?);
+) -> Result<Manifest> {
+    let mut manifest = settings.manifest(source.info());
+    let mut counts = Counts::new(settings.bad_max);
+    // Train comes last: by then all that it may be compared with is there.
+    let (train, others): (Vec<_>, Vec<_>) = plan.splits.iter().partition(|split| split.name == "train");
+    let mut entries = BTreeMap::new();
+    for split in others.into_iter().chain(train) {
+        let packer = Packer { source, plan, split, settings, stop, payloads: Mutex::default() };
+        let packed = packer.run(&mut output, &mut counts, progress);
+        if let Err(error @ Error::TooManyBad { .. }) = packed {
+            // Samples were left out that a mended source has: nothing of this may be gone on with.
+            output.abandon()?;
+            return Err(error);
+        }
+        entries.insert(split.name.as_str(), packed?);
     }
+    manifest.splits = plan.splits.iter().filter_map(|split| entries.remove(split.name.as_str())).collect();
     if manifest.splits.first().is_none_or(|train| train.samples == 0) {
         output.abandon()?;
         let source_name = manifest.source.name;
-        return Err(Error::NoSamples { source_name, reasons: reasons(&manifest.splits) });
+        return Err(Error::NoSamples { source_name, reasons: counts.reasons() });
     }
     manifest.splits.retain(|split| split.name == "train" || split.samples > 0);
-    output.finish(&mut manifest)?;
-    Ok(Outcome::Written(manifest))
+    let from_list: Vec<(&str, &[LeftOut])> =
+        plan.splits.iter().map(|split| (split.name.as_str(), split.left_out.as_slice())).collect();
+    output.finish(&mut manifest, &from_list, |id| plan.key(id))?;
+    Ok(manifest)
 }
 
-fn reasons(splits: &[SplitEntry]) -> String {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for (reason, count) in splits.iter().flat_map(|split| &split.left_out_counts) {
-        *counts.entry(reason).or_default() += count;
+/// Samples so far, over all splits.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    done: u64,
+    left_out: u64,
+    by_reason: BTreeMap<String, u64>,
+    example: Option<LeftOut>,
+    bad_max: f64,
+}
+
+/// A share of bad samples says nothing before so many.
+const BAD_SAMPLES_MIN: u64 = 100;
+
+impl Counts {
+    /// Counts for a run that stops above this share.
+    pub(crate) fn new(bad_max: f64) -> Self {
+        Self { bad_max, ..Self::default() }
     }
-    let first = splits.iter().flat_map(|split| &split.left_out).next();
-    let first =
-        first.map(|left| format!(" (such as {}: {})", left.source_id, left.detail)).unwrap_or_default();
-    let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    format!("{}{first}", counts.join(", "))
+
+    /// One more sample.
+    pub(crate) fn add(&mut self, left_out: Option<&LeftOut>) {
+        self.done += 1;
+        if let Some(left_out) = left_out {
+            self.left_out += 1;
+            *self.by_reason.entry(left_out.reason.clone()).or_default() += 1;
+            self.example.get_or_insert_with(|| left_out.clone());
+        }
+    }
+
+    /// Whether the run may go on.
+    pub(crate) fn check(&self) -> Result<()> {
+        let share = self.left_out as f64 / self.done.max(1) as f64;
+        if self.done < BAD_SAMPLES_MIN || share <= self.bad_max {
+            return Ok(());
+        }
+        let (left_out, done, bad_max) = (self.left_out, self.done, self.bad_max);
+        Err(Error::TooManyBad { left_out, done, bad_max, reasons: self.reasons() })
+    }
+
+    fn reasons(&self) -> String {
+        let example = self.example.as_ref();
+        let example =
+            example.map(|left| format!(" (such as {}: {})", left.source_id, left.detail)).unwrap_or_default();
+        let counts: Vec<String> =
+            self.by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        format!("{}{example}", counts.join(", "))
+    }
 }
 
-/// A sample with its pixels, or the reason why not.
-type Prepared = Result<(Loaded, OriginalSize, Vec<u8>), Rejection>;
+/// A sample with its payload, the reason why not, or why no sample can be had any more.
+type Prepared = Result<(Loaded, OriginalSize, Vec<u8>), LoadError>;
 
 struct Packer<'a> {
     source: &'a dyn Source,
@@ -117,225 +189,147 @@ struct Packer<'a> {
     split: &'a SplitPlan,
     settings: &'a PackSettings,
     stop: &'a AtomicBool,
+    /// Written payloads, to be filled again: fresh memory for each costs more than the copy.
+    payloads: Mutex<Vec<Vec<u8>>>,
+}
+
+/// The shard being written.
+struct Writing {
+    writer: ShardWriter,
+    number: u32,
+    left_out: Vec<LeftOut>,
 }
 
 impl Packer<'_> {
-    fn run(&self, done: &mut usize, progress: &mut dyn Progress) -> Result<SplitEntry> {
-        let dir = self.settings.out.join(&self.split.name);
+    fn run(
+        &self,
+        output: &mut Output,
+        counts: &mut Counts,
+        progress: &mut dyn Progress,
+    ) -> Result<SplitEntry> {
+        let dir = output.dir().join(&self.split.name);
         fs_err::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
         let mut entry = SplitEntry::of(&self.split.name, Vec::new());
         for left_out in &self.split.left_out {
-            leave_out(&mut entry, left_out.clone());
+            leave_out(&mut entry, left_out);
+            counts.add(Some(left_out));
         }
+        for line in output.take_finished(&self.split.name) {
+            (0..line.shard.samples).for_each(|_| counts.add(None));
+            line.left_out.iter().for_each(|left_out| counts.add(Some(left_out)));
+            self.finish(&mut entry, line)?;
+        }
+        let first = entry.shards.len() as u32;
+        if first >= self.split.shards() {
+            entry.samples = entry.shards.iter().map(|shard| shard.samples).sum();
+            return Ok(entry);
+        }
+        let begin = self.split.positions(first).start;
+        progress.packed(counts.done);
+        let mut writing = self.begin_shard(first, &dir)?;
         let threads = self.settings.threads.max(1);
-        let mut writer: Option<ShardWriter> = None;
         ordered::for_each(
-            self.split.places.len(),
+            self.split.places.len() - begin,
             threads,
             // A few waiting pictures a thread even out slow and fast ones; 150 kB each.
             8 * threads,
             || Preparer::new(&self.settings.pixels),
-            |preparer, position| self.prepare(&self.split.places[position], preparer),
+            |preparer, position| self.prepare(&self.split.places[begin + position], preparer),
             |position, prepared| {
                 if self.stop.load(Ordering::Relaxed) {
                     return Err(Error::Interrupted);
                 }
-                let place = &self.split.places[position];
-                self.open_shard(&mut writer, &mut entry.shards, place.shard, &dir)?;
-                self.append(writer.as_mut().expect("just opened"), place, prepared, &mut entry)?;
-                *done += 1;
-                progress.packed(*done);
+                while begin + position >= self.split.positions(writing.number).end {
+                    let next = self.begin_shard(writing.number + 1, &dir)?;
+                    self.end_shard(std::mem::replace(&mut writing, next), &mut entry, output)?;
+                }
+                let place = &self.split.places[begin + position];
+                let left_out = self.append(&mut writing.writer, place, prepared)?;
+                counts.add(left_out.as_ref());
+                counts.check()?;
+                writing.left_out.extend(left_out);
+                progress.packed(counts.done);
                 Ok(())
             },
         )?;
-        self.open_shard(&mut writer, &mut entry.shards, self.split.shards, &dir)?;
+        // Shards without samples are written too: their number is part of the placement.
+        while writing.number + 1 < self.split.shards() {
+            let next = self.begin_shard(writing.number + 1, &dir)?;
+            self.end_shard(std::mem::replace(&mut writing, next), &mut entry, output)?;
+        }
+        self.end_shard(writing, &mut entry, output)?;
         entry.samples = entry.shards.iter().map(|shard| shard.samples).sum();
         Ok(entry)
     }
 
+    fn begin_shard(&self, number: u32, dir: &Path) -> Result<Writing> {
+        let writer = ShardWriter::create(dir, number, &self.settings.pixels.image)?;
+        Ok(Writing { writer, number, left_out: Vec::new() })
+    }
+
+    /// Puts a shard into its place and records it.
+    fn end_shard(&self, writing: Writing, entry: &mut SplitEntry, output: &mut Output) -> Result<()> {
+        let Writing { writer, left_out, .. } = writing;
+        let line = Line { split: self.split.name.clone(), shard: writer.commit()?, left_out };
+        output.record(&line)?;
+        self.finish(entry, line)
+    }
+
+    fn finish(&self, entry: &mut SplitEntry, line: Line) -> Result<()> {
+        line.left_out.iter().for_each(|left_out| leave_out(entry, left_out));
+        entry.shards.push(line.shard);
+        self.source.written(&self.split.name, entry.shards.len() as u32 - 1)
+    }
+
     fn prepare(&self, place: &Place, preparer: &mut Preparer) -> Prepared {
         let size = self.settings.pixels.image.height;
-        let loaded = self.source.load(place.listing, place.row, size)?;
-        let mut payload = Vec::new();
+        let mut loaded = self.source.load(place.listing as usize, place.row as usize, size)?;
+        self.settings.captions.apply(&mut loaded.captions);
+        let mut payload = self.payloads().pop().unwrap_or_default();
         let original = preparer.prepare(&loaded.picture, &mut payload)?;
         Ok((loaded, original, payload))
     }
 
-    /// Commits shards below `due` and opens `due`, unless it is past the last.
-    fn open_shard(
-        &self,
-        writer: &mut Option<ShardWriter>,
-        committed: &mut Vec<ShardEntry>,
-        due: u32,
-        dir: &Path,
-    ) -> Result<()> {
-        while (committed.len() as u32) < due {
-            let number = committed.len() as u32;
-            let finished = match writer.take() {
-                Some(writer) => writer,
-                // A shard without samples is written too: the number of shards is part of the placement.
-                None => ShardWriter::create(dir, number, &self.settings.pixels.image)?,
-            };
-            committed.push(finished.commit()?);
-        }
-        if writer.is_none() && due < self.split.shards {
-            *writer = Some(ShardWriter::create(dir, due, &self.settings.pixels.image)?);
-        }
-        Ok(())
+    fn payloads(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.payloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Appends a sample, or says why it is left out.
     fn append(
         &self,
         writer: &mut ShardWriter,
         place: &Place,
         prepared: Prepared,
-        entry: &mut SplitEntry,
-    ) -> Result<()> {
-        let id = &self.source.listings()[place.listing].ids[place.row];
+    ) -> Result<Option<LeftOut>> {
+        let id = self.source.listings()[place.listing as usize].ids.get(place.row as usize);
         match prepared {
             Ok((loaded, original, payload)) => {
                 let meta = SampleMeta {
                     key: self.plan.key(id),
-                    source_id: id.clone(),
-                    source_row: place.row as u64,
+                    source_id: id.to_owned(),
+                    source_row: place.row.into(),
                     captions: loaded.captions,
                     original_height: original.height,
                     original_width: original.width,
                     url: loaded.url,
                     license: loaded.license,
                 };
-                Ok(writer.append(&Sample { meta: &meta, image: &payload })?)
+                writer.append(&Sample { meta: &meta, image: &payload })?;
+                self.payloads().push(payload);
+                Ok(None)
             }
-            Err(Rejection { reason, detail }) => {
-                leave_out(entry, LeftOut { source_id: id.clone(), reason: reason.name().to_owned(), detail });
-                Ok(())
+            Err(LoadError::LeftOut(Rejection { reason, detail })) => {
+                Ok(Some(LeftOut { source_id: id.to_owned(), reason: reason.name().to_owned(), detail }))
             }
+            Err(LoadError::Failed(error)) => Err(error),
         }
     }
 }
 
 /// Counts a sample that is left out, and names it while there is room.
-fn leave_out(entry: &mut SplitEntry, left_out: LeftOut) {
+fn leave_out(entry: &mut SplitEntry, left_out: &LeftOut) {
     *entry.left_out_counts.entry(left_out.reason.clone()).or_default() += 1;
     if entry.left_out.len() < LEFT_OUT_LISTED_MAX {
-        entry.left_out.push(left_out);
+        entry.left_out.push(left_out.clone());
     }
-}
-
-enum Claim {
-    Claimed(Output),
-    Finished(Box<Manifest>),
-}
-
-/// The output folder, claimed by this run: marked as unfinished, and locked against a second run.
-struct Output {
-    dir: PathBuf,
-    marker: PathBuf,
-    /// Held until the run ends.
-    _lock: fs_err::File,
-}
-
-impl Output {
-    /// Claims the folder: a new one, an empty one, or one that prep left unfinished, whose remains are removed.
-    fn claim(dir: &Path, manifest: &Manifest, plan: &Plan) -> Result<Claim> {
-        let foreign = |problem: String| Error::Output { path: dir.to_path_buf(), problem };
-        fs_err::create_dir_all(dir).map_err(Error::io("create", dir))?;
-        let marker = dir.join(MARKER_NAME);
-        let unfinished = marker.exists();
-        if dir.join(MANIFEST_NAME).exists() {
-            let there = Manifest::read(dir)?;
-            if same_job(&there, manifest, plan) {
-                if unfinished {
-                    // Stopped between the manifest and the end: nothing is missing.
-                    fs_err::remove_file(&marker).map_err(Error::io("remove", &marker))?;
-                }
-                return Ok(Claim::Finished(Box::new(there)));
-            }
-            return Err(foreign(
-                "it holds a data set made from another source or with other options; \
-                 give another --out, or remove the folder"
-                    .to_owned(),
-            ));
-        }
-        let remains = remains(dir)?;
-        if !remains.is_empty() && !unfinished {
-            let name = remains[0].strip_prefix(dir).unwrap_or(&remains[0]).display();
-            return Err(foreign(format!(
-                "it holds {name}, which prep did not leave there; give another --out, or remove it"
-            )));
-        }
-        let mut lock = fs_err::OpenOptions::new();
-        let lock = lock
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&marker)
-            .map_err(Error::io("write", &marker))?;
-        if lock.file().try_lock().is_err() {
-            return Err(foreign("another prep is writing it".to_owned()));
-        }
-        lock.file().set_len(0).map_err(Error::io("write", &marker))?;
-        let settings = serde_json::to_vec_pretty(manifest).expect("maps with text keys");
-        (&lock).write_all(&settings).map_err(Error::io("write", &marker))?;
-        for path in remains {
-            fs_err::remove_file(&path).map_err(Error::io("remove", &path))?;
-        }
-        Ok(Claim::Claimed(Self { dir: dir.to_path_buf(), marker, _lock: lock }))
-    }
-
-    fn finish(self, manifest: &mut Manifest) -> Result<()> {
-        manifest.write(&self.dir)?;
-        fs_err::remove_file(&self.marker).map_err(Error::io("remove", &self.marker))
-    }
-
-    /// Removes what a run that cannot become a data set has written.
-    fn abandon(self) -> Result<()> {
-        for path in remains(&self.dir)? {
-            fs_err::remove_file(&path).map_err(Error::io("remove", &path))?;
-            // Only a folder that this leaves empty goes too.
-            let _ = path.parent().map(fs_err::remove_dir);
-        }
-        fs_err::remove_file(&self.marker).map_err(Error::io("remove", &self.marker))
-    }
-}
-
-/// Whether a finished data set is what this run would write.
-fn same_job(there: &Manifest, due: &Manifest, plan: &Plan) -> bool {
-    let shards =
-        |name: &str| there.splits.iter().find(|split| split.name == name).map(|split| split.shards.len());
-    (&there.source, there.seed, there.order, &there.image, &there.engine, &there.selection)
-        == (&due.source, due.seed, due.order, &due.image, &due.engine, &due.selection)
-        && plan
-            .splits
-            .iter()
-            .all(|split| shards(&split.name).is_none_or(|count| count == split.shards as usize))
-        && shards("train") == plan.splits.first().map(|split| split.shards as usize)
-}
-
-/// Shard files and their temporary files in the folders of a data set: all that prep itself leaves.
-fn remains(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for split in ["train", "val", "test"] {
-        let dir = dir.join(split);
-        if !dir.is_dir() {
-            continue;
-        }
-        for entry in fs_err::read_dir(&dir).map_err(Error::io("list", &dir))? {
-            let path = entry.map_err(Error::io("list", &dir))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let temporary = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
-            if is_shard_file(temporary.unwrap_or(&name)) && path.is_file() {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// `shard-NNNNNN.tar`, `shard-NNNNNN.arrow`.
-fn is_shard_file(name: &str) -> bool {
-    let stem = name.strip_suffix(".tar").or_else(|| name.strip_suffix(".arrow"));
-    let digits = stem.and_then(|stem| stem.strip_prefix("shard-"));
-    digits.is_some_and(|digits| digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }

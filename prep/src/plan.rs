@@ -1,13 +1,17 @@
 //! Which sample goes where: splits, shards, order, keys. Decided from the source's ids alone, before any picture is
-//! read. It leaves out reading and writing.
+//! read. Two million samples take some 50 bytes each while it is made and 8 after. It leaves out reading and writing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+};
 
-use shard::{Key, LeftOut, SampleOrder, place};
+use rayon::prelude::*;
+use shard::{Key, LeftOut, SampleOrder, SourceInfo, place};
 
 use crate::{
     Error, Result,
-    source::{Listing, Reason, Source},
+    source::{Listing, Reason},
 };
 
 /// Most samples that are held out where the user does not say.
@@ -30,6 +34,9 @@ pub enum Validation {
 impl std::str::FromStr for Validation {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
+        if text == "default" {
+            return Ok(Self::Default);
+        }
         if let Ok(count) = text.parse() {
             return Ok(Self::Count(count));
         }
@@ -65,15 +72,37 @@ pub struct PlanSettings {
     pub limit: Option<usize>,
 }
 
-/// One sample's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl PlanSettings {
+    /// How many samples a source of many inputs need list at most, so that `limit` of them are left for train.
+    pub fn rows_needed(&self) -> Option<usize> {
+        let limit = self.limit?;
+        Some(match self.validation {
+            Validation::Default => limit.saturating_add(limit / 99 + 1),
+            Validation::Fraction(fraction) => (limit as f64 / (1.0 - fraction)).ceil() as usize,
+            Validation::Count(count) => limit.saturating_add(count),
+        })
+    }
+
+    /// # Errors
+    /// `Config` where a number does not fit.
+    pub fn check(&self) -> Result<()> {
+        if !(1..=SHARDS_MAX).contains(&self.shards) {
+            return Err(Error::Config(format!("--shards {}: 1 to {SHARDS_MAX}", self.shards)));
+        }
+        if self.limit == Some(0) {
+            return Err(Error::Config("--limit 0 leaves no samples".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// One sample: its listing and its row there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Its shard.
-    pub shard: u32,
     /// The source's listing.
-    pub listing: usize,
+    pub listing: u32,
     /// Its row there.
-    pub row: usize,
+    pub row: u32,
 }
 
 /// A split to write.
@@ -81,53 +110,66 @@ pub struct Place {
 pub struct SplitPlan {
     /// `train` or `val`.
     pub name: String,
-    /// How many shards.
-    pub shards: u32,
     /// Its samples, shard by shard in their order.
     pub places: Vec<Place>,
+    /// Where each shard's samples end in `places`.
+    ends: Vec<usize>,
     /// Samples that the list alone rules out.
     pub left_out: Vec<LeftOut>,
+}
+
+impl SplitPlan {
+    /// How many shards.
+    pub fn shards(&self) -> u32 {
+        self.ends.len() as u32
+    }
+
+    /// The positions in `places` of shard number `shard`.
+    pub fn positions(&self, shard: u32) -> Range<usize> {
+        let shard = shard as usize;
+        shard.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[shard]
+    }
 }
 
 /// Everything to write.
 #[derive(Debug)]
 pub struct Plan {
-    /// Splits in order.
+    /// Splits in order, train first.
     pub splits: Vec<SplitPlan>,
     /// Keys that are not simply made from their id, by id: those of ids that would share a key.
     suffixed: HashMap<String, Key>,
 }
 
 impl Plan {
-    /// Plans what `source` lists.
+    /// Plans samples that are `listed`.
     ///
     /// # Errors
-    /// `Config` where a number does not fit, `NoSamples` where the source lists none.
-    pub fn of(source: &dyn Source, settings: &PlanSettings) -> Result<Self> {
-        if !(1..=SHARDS_MAX).contains(&settings.shards) {
-            return Err(Error::Config(format!("--shards {}: 1 to {SHARDS_MAX}", settings.shards)));
+    /// `Config` where a number does not fit, `NoSamples` where none is listed for train.
+    pub fn of(info: &SourceInfo, listed: &[Listing], settings: &PlanSettings) -> Result<Self> {
+        settings.check()?;
+        if listed.iter().any(|listing| u32::try_from(listing.ids.len()).is_err()) {
+            return Err(Error::Config("more than 4,294,967,295 samples in one listing".to_owned()));
         }
-        if settings.limit == Some(0) {
-            return Err(Error::Config("--limit 0 leaves no samples".to_owned()));
+        let (rows, duplicates) = hashed(listed, settings.seed);
+        let mut splits = split(rows, duplicates, listed, settings)?;
+        if splits.first().is_none_or(|split| split.name != "train" || split.rows.is_empty()) {
+            let reasons = "it lists none for train".to_owned();
+            return Err(Error::NoSamples { source_name: info.name.clone(), reasons });
         }
-        let listings = source.listings();
-        let mut splits = split(source, settings)?;
-        if splits.first().is_none_or(|(_, places)| places.is_empty()) {
-            let source_name = source.info().name;
-            return Err(Error::NoSamples { source_name, reasons: "it lists none for train".to_owned() });
-        }
-        let train = splits[0].1.len();
-        let mut seen = HashMap::new();
-        let mut plans = Vec::new();
-        for (name, rows) in &mut splits {
-            let left_out = drop_duplicates(rows, listings, &mut seen);
-            let shards =
-                if plans.is_empty() { settings.shards } else { share(settings.shards, rows.len(), train) };
-            let places = place_all(rows, listings, shards, settings);
-            plans.push(SplitPlan { name: name.clone(), shards, places, left_out });
-        }
-        let suffixed = suffixed_keys(seen.keys().copied());
-        Ok(Self { splits: plans, suffixed })
+        let train = splits[0].rows.len();
+        let suffixed = suffixed_keys(&splits, listed);
+        let plan = |split: &mut Rows| {
+            let rows = std::mem::take(&mut split.rows);
+            let shards = if split.name == "train" {
+                settings.shards
+            } else {
+                share(settings.shards, rows.len(), train)
+            };
+            let (places, ends) = arrange(rows, shards, settings.order);
+            let left_out = split.duplicates.iter().map(|&row| duplicate(row, listed)).collect();
+            SplitPlan { name: std::mem::take(&mut split.name), places, ends, left_out }
+        };
+        Ok(Self { splits: splits.iter_mut().map(plan).collect(), suffixed })
     }
 
     /// The key of the sample with this id.
@@ -146,8 +188,62 @@ impl Plan {
     }
 }
 
-/// A row of a listing.
-type Row = (usize, usize);
+/// A row with the hash that places it, in two halves: a `u128` would be padded to 32 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Hashed {
+    high: u64,
+    low: u64,
+    place: Place,
+}
+
+impl Hashed {
+    fn hash(&self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+}
+
+/// A split on its way: its rows in the order of their hashes.
+struct Rows {
+    name: String,
+    rows: Vec<Hashed>,
+    duplicates: Vec<Place>,
+}
+
+fn id_of(listed: &[Listing], place: Place) -> &str {
+    listed[place.listing as usize].ids.get(place.row as usize)
+}
+
+/// Every row in the order of its hash, and rows whose id was listed before: an id is a sample's identity. Train's
+/// listings come first, then the others in their order.
+fn hashed(listed: &[Listing], seed: u64) -> (Vec<Hashed>, Vec<Place>) {
+    let mut rows: Vec<Hashed> = Vec::with_capacity(listed.iter().map(|listing| listing.ids.len()).sum());
+    for (listing, list) in (0u32..).zip(listed) {
+        rows.par_extend((0..list.ids.len() as u32).into_par_iter().map(|row| {
+            let hash = place::hash128(seed, list.ids.get(row as usize));
+            Hashed { high: (hash >> 64) as u64, low: hash as u64, place: Place { listing, row } }
+        }));
+    }
+    let is_other = |row: &Hashed| listed[row.place.listing as usize].split != "train";
+    rows.par_sort_unstable_by_key(|row| (row.high, row.low, is_other(row), row.place));
+    let mut duplicates = Vec::new();
+    rows.dedup_by(|row, before| {
+        let repeats = row.hash() == before.hash() && id_of(listed, row.place) == id_of(listed, before.place);
+        if repeats {
+            duplicates.push(row.place);
+        }
+        repeats
+    });
+    duplicates.sort_unstable();
+    (rows, duplicates)
+}
+
+fn duplicate(place: Place, listed: &[Listing]) -> LeftOut {
+    LeftOut {
+        source_id: id_of(listed, place).to_owned(),
+        reason: Reason::DuplicateId.name().to_owned(),
+        detail: format!("row {} repeats the id of an earlier one", place.row),
+    }
+}
 
 /// `whole·part/of`, rounded, at least one.
 fn share(whole: u32, part: usize, of: usize) -> u32 {
@@ -156,24 +252,32 @@ fn share(whole: u32, part: usize, of: usize) -> u32 {
 }
 
 /// The rows of each split: the source's own, or train with some held out.
-fn split(source: &dyn Source, settings: &PlanSettings) -> Result<Vec<(String, Vec<Row>)>> {
-    let listings = source.listings();
-    let rows =
-        |listing: usize| (0..listings[listing].ids.len()).map(|row| (listing, row)).collect::<Vec<Row>>();
-    let own_validation = listings.iter().any(|listing| listing.split == "val");
-    let mut splits: Vec<(String, Vec<Row>)> = if own_validation {
-        listings.iter().enumerate().map(|(number, listing)| (listing.split.clone(), rows(number))).collect()
+fn split(
+    rows: Vec<Hashed>,
+    duplicates: Vec<Place>,
+    listed: &[Listing],
+    settings: &PlanSettings,
+) -> Result<Vec<Rows>> {
+    let own_validation = listed.iter().any(|listing| listing.split == "val");
+    let mut splits = if own_validation {
+        own_splits(&rows, &duplicates, listed)
     } else {
-        let all: Vec<Row> = (0..listings.len()).flat_map(rows).collect();
-        let held = held_out(&all, listings, settings)?;
-        let (val, train) = all.into_iter().partition(|row| held.contains(row));
-        vec![("train".to_owned(), train), ("val".to_owned(), val)]
+        let cutoff = holdout_cutoff(&rows, listed, settings)?;
+        let is_held = |place: Place| {
+            cutoff.is_some_and(|most| place::holdout_hash128(settings.seed, id_of(listed, place)) <= most)
+        };
+        let (val, train) = rows.into_iter().partition(|row| is_held(row.place));
+        let (val_duplicates, train_duplicates) = duplicates.into_iter().partition(|&place| is_held(place));
+        vec![
+            Rows { name: "train".to_owned(), rows: train, duplicates: train_duplicates },
+            Rows { name: "val".to_owned(), rows: val, duplicates: val_duplicates },
+        ]
     };
-    splits.sort_by_key(|(name, _)| name != "train");
-    let whole_train = splits.first().map_or(0, |(_, rows)| rows.len());
-    for (name, rows) in &mut splits {
-        let mut most = rows.len();
-        if own_validation && name != "train" {
+    let whole_train = splits.first().map_or(0, |train| train.rows.len());
+    for split in &mut splits {
+        let mut most = split.rows.len();
+        let is_train = split.name == "train";
+        if own_validation && !is_train {
             most = match settings.validation {
                 Validation::Default => most,
                 Validation::Count(count) => most.min(count),
@@ -182,138 +286,119 @@ fn split(source: &dyn Source, settings: &PlanSettings) -> Result<Vec<(String, Ve
         }
         if let Some(limit) = settings.limit.filter(|&limit| limit < whole_train) {
             let in_proportion = (most as u128 * limit as u128).div_ceil(whole_train as u128) as usize;
-            let asked = matches!(settings.validation, Validation::Count(_)) && name != "train";
+            let asked = matches!(settings.validation, Validation::Count(_)) && !is_train;
             most = most.min(if asked { most } else { in_proportion });
         }
-        keep_lowest(rows, most, listings, settings.seed);
+        if most < split.rows.len() {
+            // The lowest hold-out hashes: a fair and nested draw.
+            let cutoff = lowest(&split.rows, listed, settings.seed, most);
+            split.rows.retain(|row| {
+                let hash = place::holdout_hash128(settings.seed, id_of(listed, row.place));
+                cutoff.is_some_and(|cutoff| hash <= cutoff)
+            });
+        }
     }
-    splits.retain(|(name, rows)| name == "train" || !rows.is_empty());
+    splits.retain(|split| split.name == "train" || !split.rows.is_empty());
     Ok(splits)
 }
 
-/// Keeps the `most` rows with the lowest hold-out hash, in the order they stand in: a fair and nested draw.
-fn keep_lowest(rows: &mut Vec<Row>, most: usize, listings: &[Listing], seed: u64) {
-    if most >= rows.len() {
-        return;
+/// The source's own splits, train first, the others in the order of their listings.
+fn own_splits(rows: &[Hashed], duplicates: &[Place], listed: &[Listing]) -> Vec<Rows> {
+    let mut splits: Vec<Rows> = Vec::new();
+    let names = std::iter::once("train").chain(listed.iter().map(|listing| listing.split.as_str()));
+    for name in names {
+        if !splits.iter().any(|split| split.name == name) {
+            splits.push(Rows { name: name.to_owned(), rows: Vec::new(), duplicates: Vec::new() });
+        }
     }
-    let hash = |&(listing, row): &Row| place::holdout_hash128(seed, &listings[listing].ids[row]);
-    let mut hashes: Vec<(u128, usize)> = rows.iter().map(hash).zip(0..).collect();
-    hashes.sort_unstable();
-    let mut kept: Vec<usize> = hashes[..most].iter().map(|&(_, place)| place).collect();
-    kept.sort_unstable();
-    *rows = kept.into_iter().map(|place| rows[place]).collect();
+    let belongs = |place: Place, name: &str| listed[place.listing as usize].split == name;
+    for split in &mut splits {
+        split.rows.extend(rows.iter().filter(|row| belongs(row.place, &split.name)));
+        split.duplicates.extend(duplicates.iter().filter(|&&place| belongs(place, &split.name)));
+    }
+    splits
 }
 
-/// The held-out rows. A share is a threshold on the hash, so it needs no complete list; a number is the lowest hashes.
-fn held_out(
-    all: &[Row],
-    listings: &[Listing],
-    settings: &PlanSettings,
-) -> Result<std::collections::HashSet<Row>> {
-    let mut hashes: Vec<(u128, Row)> = all
-        .iter()
-        .map(|&(listing, row)| {
-            (place::holdout_hash128(settings.seed, &listings[listing].ids[row]), (listing, row))
-        })
-        .collect();
-    hashes.sort_unstable();
+/// The `count`-th lowest hold-out hash; none where `count` is 0.
+fn lowest(rows: &[Hashed], listed: &[Listing], seed: u64, count: usize) -> Option<u128> {
+    let last = count.checked_sub(1)?;
+    let mut hashes: Vec<u128> =
+        rows.par_iter().map(|row| place::holdout_hash128(seed, id_of(listed, row.place))).collect();
+    Some(*hashes.select_nth_unstable(last).1)
+}
+
+/// The largest hold-out hash that is held out. A share is a threshold on the hash, so it needs no complete list; a
+/// number is the lowest hashes.
+fn holdout_cutoff(rows: &[Hashed], listed: &[Listing], settings: &PlanSettings) -> Result<Option<u128>> {
     let below = |fraction: f64| {
         let threshold = (fraction * 2f64.powi(128)) as u128;
-        hashes.partition_point(|&(hash, _)| hash < threshold)
+        let hash = |row: &Hashed| place::holdout_hash128(settings.seed, id_of(listed, row.place));
+        rows.par_iter().filter(|row| hash(row) < threshold).count()
     };
+    // A set of one has nothing to hold out; any other holds out one at least.
+    let least = usize::from(rows.len() > 1);
     let count = match settings.validation {
-        // A set of one has nothing to hold out; any other holds out one at least.
-        Validation::Default => below(0.01).clamp(usize::from(all.len() > 1), HOLDOUT_DEFAULT_MAX),
-        Validation::Fraction(fraction) => below(fraction).max(usize::from(all.len() > 1)),
-        Validation::Count(count) if count > 0 && count >= all.len() => {
-            let message =
-                format!("--val {count}: the source has {} samples, and train needs some", all.len());
+        Validation::Default => below(0.01).clamp(least, HOLDOUT_DEFAULT_MAX),
+        Validation::Fraction(fraction) => below(fraction).max(least),
+        Validation::Count(count) if count > 0 && count >= rows.len() => {
+            let samples = rows.len();
+            let message = format!("--val {count}: the source has {samples} samples, and train needs some");
             return Err(Error::Config(message));
         }
         Validation::Count(count) => count,
     };
-    Ok(hashes[..count].iter().map(|&(_, row)| row).collect())
+    Ok(lowest(rows, listed, settings.seed, count))
 }
 
-/// Takes out rows whose id was seen before: an id is a sample's identity.
-fn drop_duplicates<'a>(
-    rows: &mut Vec<Row>,
-    listings: &'a [Listing],
-    seen: &mut HashMap<&'a str, ()>,
-) -> Vec<LeftOut> {
-    let mut left_out = Vec::new();
-    rows.retain(|&(listing, row)| {
-        let id = listings[listing].ids[row].as_str();
-        let new = seen.insert(id, ()).is_none();
-        if !new {
-            left_out.push(LeftOut {
-                source_id: id.to_owned(),
-                reason: Reason::DuplicateId.name().to_owned(),
-                detail: format!("row {row} repeats the id of an earlier one"),
-            });
-        }
-        new
-    });
-    left_out
-}
-
-fn place_all(rows: &[Row], listings: &[Listing], shards: u32, settings: &PlanSettings) -> Vec<Place> {
-    match settings.order {
-        SampleOrder::Shuffled => {
-            let mut placed: Vec<(u128, Row)> = rows
-                .iter()
-                .map(|&(listing, row)| {
-                    (place::hash128(settings.seed, &listings[listing].ids[row]), (listing, row))
-                })
-                .collect();
-            placed.sort_unstable();
-            let place = |(h, (listing, row))| Place { shard: place::shard_of(h, shards), listing, row };
-            placed.into_iter().map(place).collect()
-        }
+/// Rows in the order of the shards, and where each shard ends.
+fn arrange(mut rows: Vec<Hashed>, shards: u32, order: SampleOrder) -> (Vec<Place>, Vec<usize>) {
+    let ends = match order {
+        SampleOrder::Shuffled => (0..shards)
+            .map(|shard| rows.partition_point(|row| place::shard_of(row.hash(), shards) <= shard))
+            .collect(),
         SampleOrder::Source => {
-            let shard = |position: usize| (position as u128 * u128::from(shards) / rows.len() as u128) as u32;
-            let place =
-                |(position, &(listing, row)): (usize, &Row)| Place { shard: shard(position), listing, row };
-            rows.iter().enumerate().map(place).collect()
+            rows.sort_unstable_by_key(|row| row.place);
+            // Position p belongs to shard ⌊p·shards/rows⌋.
+            let end = |shard: u32| {
+                ((u128::from(shard) + 1) * rows.len() as u128).div_ceil(u128::from(shards)) as usize
+            };
+            (0..shards).map(end).collect()
         }
-    }
+    };
+    (rows.into_iter().map(|row| row.place).collect(), ends)
 }
 
 /// The keys of ids whose plain keys are the same but for case: each of them gets its hash.
-fn suffixed_keys<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> HashMap<String, Key> {
-    let folded = |key: &Key| key.as_str().to_ascii_lowercase();
-    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-    for id in ids.clone() {
-        *counts.entry(folded(&Key::from_source_id(id))).or_default() += 1;
-    }
-    counts.retain(|_, count| *count > 1);
-    if counts.is_empty() {
+fn suffixed_keys(splits: &[Rows], listed: &[Listing]) -> HashMap<String, Key> {
+    let places = || splits.iter().flat_map(|split| &split.rows).map(|row| row.place);
+    let folded = |place: Place| Key::from_source_id(id_of(listed, place)).as_str().to_ascii_lowercase();
+    let short = |place: Place| {
+        let hash = blake3::hash(folded(place).as_bytes());
+        u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes"))
+    };
+    let all: Vec<Place> = places().collect();
+    let mut hashes: Vec<u64> = all.par_iter().map(|&place| short(place)).collect();
+    hashes.par_sort_unstable();
+    let repeated: HashSet<u64> =
+        hashes.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    if repeated.is_empty() {
         return HashMap::new();
     }
-    ids.filter(|id| counts.contains_key(&folded(&Key::from_source_id(id))))
-        .map(|id| (id.to_owned(), Key::with_hash(id)))
-        .collect()
+    let mut of_key: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+    for place in all.into_iter().filter(|&place| repeated.contains(&short(place))) {
+        of_key.entry(folded(place)).or_default().push(place);
+    }
+    let collide = of_key.into_values().filter(|places| places.len() > 1).flatten();
+    collide.map(|place| id_of(listed, place).to_owned()).map(|id| (id.clone(), Key::with_hash(&id))).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use shard::SourceInfo;
-
     use super::*;
-    use crate::source::{Loaded, Rejection};
 
-    struct Ids(Vec<Listing>);
-
-    impl Source for Ids {
-        fn info(&self) -> SourceInfo {
-            SourceInfo { name: "ids".to_owned(), revision: String::new() }
-        }
-        fn listings(&self) -> &[Listing] {
-            &self.0
-        }
-        fn load(&self, _: usize, _: usize, _: u32) -> Result<Loaded, Rejection> {
-            Err(Rejection::new(Reason::MissingFile, ""))
-        }
+    fn plan_of(listed: &[Listing], settings: &PlanSettings) -> Result<Plan> {
+        let info = SourceInfo { name: "ids".to_owned(), revision: String::new() };
+        Plan::of(&info, listed, settings)
     }
 
     fn listing(split: &str, count: usize) -> Listing {
@@ -328,29 +413,31 @@ mod tests {
         limit: None,
     };
 
-    fn sizes(source: &Ids, settings: PlanSettings) -> Vec<(String, usize, u32)> {
-        let plan = Plan::of(source, &settings).unwrap();
-        plan.splits.iter().map(|split| (split.name.clone(), split.places.len(), split.shards)).collect()
+    fn sizes(source: &[Listing], settings: PlanSettings) -> Vec<(String, usize, u32)> {
+        let plan = plan_of(source, &settings).unwrap();
+        plan.splits.iter().map(|split| (split.name.clone(), split.places.len(), split.shards())).collect()
     }
 
     #[test]
     fn every_sample_is_placed_once_by_its_hash() {
-        let source = Ids(vec![listing("train", 1_000)]);
-        let plan = Plan::of(&source, &SETTINGS).unwrap();
-        let mut rows: Vec<usize> =
-            plan.splits.iter().flat_map(|s| &s.places).map(|place| place.row).collect();
+        let source = vec![listing("train", 1_000)];
+        let plan = plan_of(&source, &SETTINGS).unwrap();
+        let mut rows: Vec<u32> = plan.splits.iter().flat_map(|s| &s.places).map(|place| place.row).collect();
         rows.sort_unstable();
         assert_eq!(rows, (0..1_000).collect::<Vec<_>>());
-        for place in &plan.splits[0].places {
-            let h = place::hash128(3, &source.0[0].ids[place.row]);
-            assert_eq!(place.shard, place::shard_of(h, 8));
+        let train = &plan.splits[0];
+        let hash = |place: &Place| place::hash128(3, source[0].ids.get(place.row as usize));
+        for shard in 0..8 {
+            let places = &train.places[train.positions(shard)];
+            assert!(places.iter().all(|place| place::shard_of(hash(place), 8) == shard));
+            assert!(places.is_sorted_by_key(hash));
         }
-        assert!(plan.splits[0].places.is_sorted_by_key(|place| place.shard));
+        assert_eq!(train.positions(7).end, train.places.len());
     }
 
     #[test]
     fn validation_is_held_out_as_asked() {
-        let source = Ids(vec![listing("train", 2_000)]);
+        let source = vec![listing("train", 2_000)];
         let of = |validation| sizes(&source, PlanSettings { validation, ..SETTINGS })[1].1;
         assert!((5..=40).contains(&of(Validation::Default)));
         assert!((150..=250).contains(&of(Validation::Fraction(0.1))));
@@ -358,8 +445,8 @@ mod tests {
         let none = PlanSettings { validation: Validation::Count(0), ..SETTINGS };
         assert_eq!(sizes(&source, none), [("train".to_owned(), 2_000, 8)]);
         let all = PlanSettings { validation: Validation::Count(2_000), ..SETTINGS };
-        assert!(Plan::of(&source, &all).is_err());
-        let two = Ids(vec![listing("train", 2)]);
+        assert!(plan_of(&source, &all).is_err());
+        let two = vec![listing("train", 2)];
         assert_eq!(sizes(&two, SETTINGS)[1].1, 1);
     }
 
@@ -367,8 +454,8 @@ mod tests {
     fn a_share_held_out_is_decided_by_the_id_alone() {
         let settings = PlanSettings { validation: Validation::Fraction(0.2), ..SETTINGS };
         let held = |count| {
-            let source = Ids(vec![listing("train", count)]);
-            let plan = Plan::of(&source, &settings).unwrap();
+            let source = vec![listing("train", count)];
+            let plan = plan_of(&source, &settings).unwrap();
             plan.splits[1].places.iter().map(|place| place.row).collect::<std::collections::BTreeSet<_>>()
         };
         assert!(held(500).is_subset(&held(1_000)));
@@ -376,7 +463,7 @@ mod tests {
 
     #[test]
     fn own_validation_and_limits_keep_proportion() {
-        let source = Ids(vec![listing("val", 100), listing("train", 1_000)]);
+        let source = vec![listing("val", 100), listing("train", 1_000)];
         let of = |validation, limit| sizes(&source, PlanSettings { validation, limit, ..SETTINGS });
         let expect =
             |train, val, shards| vec![("train".to_owned(), train, 8), ("val".to_owned(), val, shards)];
@@ -388,21 +475,25 @@ mod tests {
 
     #[test]
     fn source_order_stays() {
-        let source = Ids(vec![listing("train", 1_000)]);
+        let source = vec![listing("train", 1_000)];
         let settings =
             PlanSettings { order: SampleOrder::Source, validation: Validation::Count(0), ..SETTINGS };
-        let plan = Plan::of(&source, &settings).unwrap();
-        let rows: Vec<usize> = plan.splits[0].places.iter().map(|place| place.row).collect();
+        let plan = plan_of(&source, &settings).unwrap();
+        let train = &plan.splits[0];
+        let rows: Vec<u32> = train.places.iter().map(|place| place.row).collect();
         assert_eq!(rows, (0..1_000).collect::<Vec<_>>());
-        assert_eq!(plan.splits[0].places.last().unwrap().shard, 7);
+        assert_eq!((train.positions(0), train.positions(7)), (0..125, 875..1_000));
+        let uneven = PlanSettings { shards: 3, ..settings };
+        let train = &plan_of(&source, &uneven).unwrap().splits[0];
+        assert_eq!([0, 1, 2].map(|shard| train.positions(shard).end), [334, 667, 1_000]);
     }
 
     #[test]
     fn ids_that_collide_once_cleaned_get_their_hash() {
-        let ids = ["Cat", "cat", "dog", "a/b.jpg", "dog"].map(str::to_owned).to_vec();
-        let source = Ids(vec![Listing { split: "train".to_owned(), ids }]);
+        let ids = ["Cat", "cat", "dog", "a/b.jpg", "dog"].into_iter().collect();
+        let source = vec![Listing { split: "train".to_owned(), ids }];
         let settings = PlanSettings { validation: Validation::Count(0), ..SETTINGS };
-        let plan = Plan::of(&source, &settings).unwrap();
+        let plan = plan_of(&source, &settings).unwrap();
         assert_eq!(plan.splits[0].places.len(), 4);
         assert_eq!(plan.splits[0].left_out.len(), 1);
         assert_eq!(plan.key("dog").as_str(), "dog");

@@ -5,15 +5,25 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::pack::Progress;
 
-/// A bar over samples, with rate and time left.
+const COUNTED: &str = "{prefix:>9} {wide_bar} {human_pos}/{human_len} samples  {per_sec:>12}  {eta} left";
+const OPEN: &str = "{prefix:>9} {human_pos} samples  {per_sec:>12}  {wide_msg}";
+
+/// A bar over samples, with rate and time left where their number is known.
 #[derive(Debug)]
 pub(crate) struct Samples(ProgressBar);
 
 impl Samples {
-    /// A bar for `count` samples.
-    pub(crate) fn new(count: usize) -> Self {
-        let template = "{prefix:>9} {wide_bar} {human_pos}/{human_len} samples  {per_sec:>12}  {eta} left";
-        Self(bar(count as u64, template, "packing"))
+    /// A bar for samples that nobody has counted yet.
+    pub(crate) fn new() -> Self {
+        Self(bar(0, OPEN, "preparing"))
+    }
+
+    /// `count` samples are to be packed.
+    pub(crate) fn plan(&self, count: usize) {
+        self.0.set_style(style(COUNTED));
+        self.0.set_prefix("packing");
+        self.0.set_length(count as u64);
+        self.0.reset();
     }
 
     /// Takes the bar away.
@@ -23,8 +33,12 @@ impl Samples {
 }
 
 impl Progress for Samples {
-    fn packed(&mut self, done: usize) {
-        self.0.set_position(done as u64);
+    fn packed(&mut self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    fn input(&mut self, input: usize, count: usize, name: &str) {
+        self.0.set_message(format!("{name}, {} of {count}", input + 1));
     }
 }
 
@@ -34,6 +48,9 @@ pub(crate) fn bytes(count: u64, prefix: &'static str) -> ProgressBar {
 }
 
 fn bar(count: u64, template: &str, prefix: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(count).with_style(style).with_prefix(prefix)
+    ProgressBar::new(count).with_style(style(template)).with_prefix(prefix)
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

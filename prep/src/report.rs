@@ -3,9 +3,9 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
-use shard::{Manifest, verify};
+use shard::{Manifest, SourceInfo, verify};
 
-use crate::commands::inspect::Summary;
+use crate::{commands::inspect::Summary, pack::PackSettings, plan::Plan};
 
 /// `1.23 GB` of decimal units.
 pub(crate) fn human_bytes(bytes: u64) -> String {
@@ -60,6 +60,27 @@ pub(crate) fn packed(dir: &Path, manifest: &Manifest, elapsed: Option<Duration>)
         let seconds = elapsed.as_secs_f64();
         line(&format!("  {seconds:.1} s, {:.0} samples/s", samples as f64 / seconds.max(1e-9)));
     }
+}
+
+/// What a packing would make of a source whose samples are listed.
+pub(crate) fn planned(settings: &PackSettings, source: &SourceInfo, plan: &Plan) {
+    line(&format!("would write {}: {} ({})", settings.out.display(), source.name, source.revision));
+    for split in &plan.splits {
+        let (samples, shards) = (split.places.len() as u64, split.shards());
+        let bytes = shard::npy::payload_bytes(&settings.pixels.image).map(|bytes| bytes * samples);
+        let bytes = bytes.map_or(String::new(), |bytes| format!("  {:>10} of pixels", human_bytes(bytes)));
+        line(&format!("  {:<6} {samples:>9} samples  {shards:>6} shards{bytes}", split.name));
+        if !split.left_out.is_empty() {
+            line(&format!("         left out: {} by the list alone", split.left_out.len()));
+        }
+    }
+}
+
+/// What a packing would read of a source that comes in inputs.
+pub(crate) fn planned_inputs(settings: &PackSettings, source: &SourceInfo, inputs: &[String]) {
+    line(&format!("would write {}: {} ({})", settings.out.display(), source.name, source.revision));
+    line(&format!("  from {} files:", inputs.len()));
+    inputs.iter().for_each(|input| line(&format!("  {input}")));
 }
 
 /// What a check found.

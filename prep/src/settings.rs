@@ -1,4 +1,5 @@
-//! Command line → settings: the one place where defaults that depend on one another live. It leaves out parsing.
+//! Command line → settings: the one place where defaults that depend on one another live. It leaves out parsing, and
+//! opening the source (`open`).
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -6,27 +7,25 @@ use shard::{ImageSettings, SampleOrder};
 
 use crate::{
     Error, Result,
-    cli::{DatasetName, Order, PackArgs, Store},
-    pack::PackSettings,
+    cli::{CaptionChoice, DatasetName, Order, PackArgs, SourceArgs, Store},
+    open::SourceSettings,
+    pack::{Captions, PackSettings},
     pixels::{DEFAULT_QUALITY, PixelSettings},
     plan::{PlanSettings, Validation},
-    source::{Source, coco::Coco, folder::Folder, shapes::Shapes, text_to_image_2m::TextToImage2M},
+    source::columns::Names,
 };
-
-/// Scenes of `shapes` where `--limit` does not say.
-const SHAPES_DEFAULT: usize = 10_000;
 
 /// A packing, resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The source.
-    pub dataset: DatasetName,
-    /// Its folder.
-    pub from: Option<PathBuf>,
+    pub source: SourceSettings,
     /// What decides the plan.
     pub plan: PlanSettings,
     /// What decides the bytes.
     pub pack: PackSettings,
+    /// Only say what would be written.
+    pub dry_run: bool,
 }
 
 impl Settings {
@@ -35,20 +34,8 @@ impl Settings {
     /// # Errors
     /// `Config` where options do not go together.
     pub fn resolve(args: &PackArgs) -> Result<Self> {
-        let name = dataset_name(args.dataset);
-        match (args.dataset, &args.from) {
-            (DatasetName::Shapes, Some(_)) => {
-                return Err(Error::Config(
-                    "--from does not go with shapes, which are made on the spot".to_owned(),
-                ));
-            }
-            (DatasetName::Shapes, None) | (_, Some(_)) => {}
-            (_, None) => {
-                return Err(Error::Config(format!(
-                    "--dataset {name} needs --from DIR, the folder it lies in"
-                )));
-            }
-        }
+        let out = args.out.clone().unwrap_or_else(|| PathBuf::from("data").join(folder_name(&args.source.dataset)));
+        let source = source(&args.source, &out)?;
         let mut image = match (args.store, args.quality) {
             (Store::Tensor, Some(_)) => {
                 return Err(Error::Config("--quality goes with --store jpeg alone".to_owned()));
@@ -56,73 +43,122 @@ impl Settings {
             (Store::Tensor, None) => ImageSettings::tensor(args.size),
             (Store::Jpeg, quality) => ImageSettings::jpeg(args.size, quality.unwrap_or(DEFAULT_QUALITY)),
         };
-        if args.dataset == DatasetName::Shapes {
+        if args.source.dataset == DatasetName::Shapes {
             image.resize = "none".to_owned();
         }
         if args.threads == Some(0) {
             return Err(Error::Config("--threads 0: at least one".to_owned()));
         }
+        if !(0.0..=1.0).contains(&args.max_bad) {
+            return Err(Error::Config(format!("--max-bad {}: a share from 0 to 1", args.max_bad)));
+        }
         let order = match args.order {
             Order::Shuffled => SampleOrder::Shuffled,
             Order::Source => SampleOrder::Source,
         };
+        let captions = match args.source.captions {
+            CaptionChoice::All => Captions::All,
+            CaptionChoice::First => Captions::First,
+        };
         let validation = args.val.unwrap_or(Validation::Default);
-        let limit = args.limit.map_or("none".to_owned(), |limit| limit.to_string());
-        let selection =
-            BTreeMap::from([("limit".to_owned(), limit), ("val".to_owned(), validation.to_string())]);
+        let plan = PlanSettings { seed: args.seed, shards: args.shards, order, validation, limit: args.limit };
+        plan.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
-            dataset: args.dataset,
-            from: args.from.clone(),
-            plan: PlanSettings { seed: args.seed, shards: args.shards, order, validation, limit: args.limit },
             pack: PackSettings {
-                out: args.out.clone().unwrap_or_else(|| PathBuf::from("data").join(name)),
+                out,
                 seed: args.seed,
                 order,
                 pixels: PixelSettings::of(image),
                 threads: args.threads.unwrap_or(cores),
-                selection,
+                selection: selection(&plan, captions, &source),
+                bad_max: args.max_bad,
+                captions,
             },
-        })
-    }
-
-    /// Opens the source.
-    ///
-    /// # Errors
-    /// What the source says.
-    pub fn open_source(&self) -> Result<Box<dyn Source>> {
-        let from = self.from.clone().unwrap_or_default();
-        Ok(match self.dataset {
-            DatasetName::Coco => Box::new(Coco::open(&from)?),
-            DatasetName::Folder => Box::new(Folder::open(&from)?),
-            DatasetName::TextToImage2m => Box::new(TextToImage2M::open(&from)?),
-            DatasetName::Shapes => {
-                let train = self.plan.limit.unwrap_or(SHAPES_DEFAULT);
-                let val = match self.plan.validation {
-                    Validation::Default => (train / 100).clamp(1, 10_000),
-                    Validation::Fraction(fraction) => ((train as f64 * fraction).round() as usize).max(1),
-                    Validation::Count(count) => count,
-                };
-                Box::new(Shapes::new(self.plan.seed, train, val))
-            }
+            source,
+            plan,
+            dry_run: args.dry_run,
         })
     }
 
     /// The plan's settings for that source: shapes come at the size that was asked for.
     pub fn plan_settings(&self) -> PlanSettings {
-        match self.dataset {
+        match self.source.dataset {
             DatasetName::Shapes => PlanSettings { limit: None, validation: Validation::Default, ..self.plan },
             _ => self.plan,
         }
     }
 }
 
-/// The name that a user types.
-pub fn dataset_name(dataset: DatasetName) -> &'static str {
+/// The folder below `data/` that a data set gets.
+fn folder_name(dataset: &DatasetName) -> String {
     match dataset {
-        DatasetName::Shapes => "shapes",
-        DatasetName::Coco => "coco",
-        DatasetName::TextToImage2m => "text-to-image-2m",
-        DatasetName::Folder => "folder",
+        DatasetName::Hub(repo) => repo.rsplit('/').next().unwrap_or_default().to_owned(),
+        known => known.to_string(),
     }
+}
+
+/// Options that decide which samples there are, as the manifest keeps them.
+fn selection(plan: &PlanSettings, captions: Captions, source: &SourceSettings) -> BTreeMap<String, String> {
+    let mut selection = BTreeMap::new();
+    let mut set = |name: &str, value: String| _ = selection.insert(name.to_owned(), value);
+    set("limit", plan.limit.map_or("none".to_owned(), |limit| limit.to_string()));
+    set("val", plan.validation.to_string());
+    if captions == Captions::First {
+        set("captions", "first".to_owned());
+    }
+    for (name, value) in [("image-column", &source.columns.image), ("caption-column", &source.columns.caption)] {
+        if let Some(value) = value {
+            set(name, value.clone());
+        }
+    }
+    if let Some(subset) = &source.subset {
+        set("subset", subset.clone());
+    }
+    selection
+}
+
+fn source(args: &SourceArgs, out: &std::path::Path) -> Result<SourceSettings> {
+    use DatasetName::{Coco, Csv, Folder, Hub, Jsonl, Parquet, Shapes, TextToImage2m, WebDataset};
+    let name = &args.dataset;
+    let refuse = |problem: String| Err(Error::Config(problem));
+    match (name, &args.from) {
+        (Shapes, Some(_)) => {
+            return refuse("--from does not go with shapes, which are made on the spot".to_owned());
+        }
+        (Hub(_), Some(_)) => return refuse(format!("--from does not go with --dataset {name}")),
+        (Folder | Jsonl | Csv | WebDataset | Parquet, None) => {
+            let what = if matches!(name, Jsonl | Csv) { "FILE, the list" } else { "DIR, the folder it lies in" };
+            return refuse(format!("--dataset {name} needs --from {what}"));
+        }
+        _ => {}
+    }
+    let goes_with = |option: &str, given: bool, fits: bool, with: &str| {
+        let problem = || Err(Error::Config(format!("{option} goes with {with} alone")));
+        if given && !fits { problem() } else { Ok(()) }
+    };
+    let is_remote = args.from.is_none() && matches!(name, Coco | TextToImage2m | Hub(_));
+    let is_hub = is_remote && (args.repo.is_some() || *name != Coco);
+    goes_with("--images", args.images.is_some(), matches!(name, Jsonl | Csv), "jsonl and csv")?;
+    goes_with("--karpathy", args.karpathy.is_some(), *name == Coco && args.repo.is_none(), "coco's own files")?;
+    let takes_repo = is_remote && !matches!(name, Hub(_));
+    goes_with("--repo", args.repo.is_some(), takes_repo, "downloads of coco and text-to-image-2m")?;
+    goes_with("--revision", args.revision.is_some(), is_hub, "downloads of the Hub")?;
+    goes_with("--keep-downloads", args.keep_downloads, is_hub, "downloads of the Hub")?;
+    goes_with("--offline", args.offline, is_remote, "what is downloaded")?;
+    goes_with("--subset", args.subset.is_some(), is_hub || *name == TextToImage2m, "the Hub and text-to-image-2m")?;
+    let beside = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    Ok(SourceSettings {
+        dataset: name.clone(),
+        from: args.from.clone(),
+        images: args.images.clone(),
+        repo: args.repo.clone(),
+        revision: args.revision.clone(),
+        subset: args.subset.clone(),
+        columns: Names { image: args.image_column.clone(), caption: args.caption_column.clone() },
+        karpathy: args.karpathy.clone(),
+        keep_downloads: args.keep_downloads,
+        downloads: args.downloads.clone().unwrap_or_else(|| beside.join("downloads").join("coco")),
+        offline: args.offline,
+    })
 }

@@ -1,4 +1,4 @@
-//! `prep --dataset …`: list, plan, pack, tell.
+//! `prep --dataset …`: open, plan, pack, tell.
 
 use std::{
     sync::{
@@ -11,10 +11,14 @@ use std::{
 use crate::{
     Result,
     cli::PackArgs,
-    pack::{Outcome, pack},
+    open::Opened,
+    output::{Claim, Output, SPILL_NAME},
+    pack::pack,
     plan::Plan,
     progress, report,
     settings::Settings,
+    source::Source,
+    spill::spill,
 };
 
 /// Packs a data set.
@@ -24,22 +28,70 @@ use crate::{
 pub fn run(args: &PackArgs) -> Result<()> {
     let begun = Instant::now();
     let settings = Settings::resolve(args)?;
-    let source = settings.open_source()?;
-    let plan = Plan::of(source.as_ref(), &settings.plan_settings())?;
+    let stop = stop_on_signal();
+    let opened = settings.source.open(&settings.plan)?;
+    let info = match &opened {
+        Opened::Whole(source) => source.info(),
+        Opened::Inputs(inputs) => inputs.info(),
+    };
+    if settings.dry_run {
+        return dry_run(&settings, &opened);
+    }
+    let job = settings.pack.manifest(info);
+    let output = match Output::claim(&settings.pack.out, &job, settings.plan.shards)? {
+        Claim::Finished(manifest) => {
+            report::packed(&settings.pack.out, &manifest, None);
+            return Ok(());
+        }
+        Claim::Claimed(output) => output,
+    };
+    let mut bar = progress::Samples::new();
+    let manifest = pack_opened(opened, output, &settings, &stop, &mut bar);
+    bar.finish();
+    report::packed(&settings.pack.out, &manifest?, Some(begun.elapsed()));
+    Ok(())
+}
+
+fn pack_opened(
+    opened: Opened,
+    output: Output,
+    settings: &Settings,
+    stop: &AtomicBool,
+    bar: &mut progress::Samples,
+) -> Result<shard::Manifest> {
+    let source: Box<dyn Source> = match opened {
+        Opened::Whole(source) => source,
+        Opened::Inputs(inputs) => {
+            let dir = output.dir().join(SPILL_NAME);
+            Box::new(spill(inputs.as_ref(), &dir, &settings.plan, &settings.pack, stop, bar)?)
+        }
+    };
+    let plan = Plan::of(&source.info(), source.listings(), &settings.plan_settings())?;
+    bar.plan(plan.len());
+    pack(output, source.as_ref(), &plan, &settings.pack, stop, bar)
+}
+
+/// Set by the first signal that asks to stop. A second one ends the program at once; either way no manifest is there,
+/// and a rerun goes on.
+pub(super) fn stop_on_signal() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
-    // A second signal ends the program at once; either way no manifest is there and a rerun starts over.
     let _ = ctrlc::set_handler(move || {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
     });
-    let mut bar = progress::Samples::new(plan.len());
-    let outcome = pack(source.as_ref(), &plan, &settings.pack, &stop, &mut bar);
-    bar.finish();
-    match outcome? {
-        Outcome::Written(manifest) => report::packed(&settings.pack.out, &manifest, Some(begun.elapsed())),
-        Outcome::AlreadyThere(manifest) => report::packed(&settings.pack.out, &manifest, None),
+    stop
+}
+
+/// Says what would be written.
+fn dry_run(settings: &Settings, opened: &Opened) -> Result<()> {
+    match opened {
+        Opened::Whole(source) => {
+            let plan = Plan::of(&source.info(), source.listings(), &settings.plan_settings())?;
+            report::planned(&settings.pack, &source.info(), &plan);
+        }
+        Opened::Inputs(inputs) => report::planned_inputs(&settings.pack, &inputs.info(), inputs.names()),
     }
     Ok(())
 }

@@ -2,24 +2,33 @@
 //! sample at a time from any thread. One file a kind. It leaves out pixels (`pixels`), and which sample goes where
 //! (`plan`).
 
+pub mod captions;
 pub mod coco;
-pub mod folder;
+pub mod columns;
+mod ids;
+pub mod inputs;
+pub mod list;
+pub mod parquet;
 pub mod shapes;
-pub mod text_to_image_2m;
+pub mod webdataset;
+
+pub use ids::Ids;
 
 use std::path::Path;
 
 use shard::SourceInfo;
+
+pub(crate) use captions::clean as clean_captions;
 
 use crate::{Error, Result, pixels::OriginalSize};
 
 /// The samples of one split, in the source's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// `train` or `val`.
+    /// `train`, `val` or `test`.
     pub split: String,
     /// The source's own id of each sample; its row is its place here.
-    pub ids: Vec<String>,
+    pub ids: Ids,
 }
 
 /// A sample as the source has it.
@@ -78,23 +87,34 @@ pub enum Reason {
     BadEntry,
     /// Another sample has the same id.
     DuplicateId,
+    /// Its picture is much like one of the validation split.
+    Leak,
 }
 
 impl Reason {
+    /// All of them with their names.
+    const NAMES: [(Self, &str); 11] = [
+        (Self::MissingFile, "missing file"),
+        (Self::Unreadable, "unreadable file"),
+        (Self::EmptyFile, "empty file"),
+        (Self::NotAnImage, "not an image"),
+        (Self::BrokenImage, "broken image"),
+        (Self::TooLarge, "too large"),
+        (Self::NoCaption, "no caption"),
+        (Self::UnsafePath, "unsafe path"),
+        (Self::BadEntry, "bad entry"),
+        (Self::DuplicateId, "duplicate id"),
+        (Self::Leak, "near-duplicate of validation"),
+    ];
+
     /// The name in the manifest.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::MissingFile => "missing file",
-            Self::Unreadable => "unreadable file",
-            Self::EmptyFile => "empty file",
-            Self::NotAnImage => "not an image",
-            Self::BrokenImage => "broken image",
-            Self::TooLarge => "too large",
-            Self::NoCaption => "no caption",
-            Self::UnsafePath => "unsafe path",
-            Self::BadEntry => "bad entry",
-            Self::DuplicateId => "duplicate id",
-        }
+        Self::NAMES.iter().find(|(reason, _)| *reason == self).map_or("other", |(_, name)| name)
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(reason, _)| *reason)
     }
 }
 
@@ -106,7 +126,28 @@ impl Rejection {
     }
 }
 
-/// A set of images with captions.
+/// Why a sample cannot be had.
+#[derive(Debug)]
+pub enum LoadError {
+    /// It is left out, and the run goes on.
+    LeftOut(Rejection),
+    /// The source as a whole cannot be read any more: to go on would leave out samples that are there.
+    Failed(Error),
+}
+
+impl From<Rejection> for LoadError {
+    fn from(rejection: Rejection) -> Self {
+        Self::LeftOut(rejection)
+    }
+}
+
+impl From<Error> for LoadError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A set of images with captions, each of which can be loaded at any time.
 pub trait Source: Send + Sync {
     /// Its name and what pins its content.
     fn info(&self) -> SourceInfo;
@@ -118,38 +159,60 @@ pub trait Source: Send + Sync {
     /// rather than read should have.
     ///
     /// # Errors
-    /// A [`Rejection`] where this sample cannot be used.
-    fn load(&self, listing: usize, row: usize, size: u32) -> Result<Loaded, Rejection>;
+    /// `LeftOut` where this sample cannot be used, `Failed` where none can be any more.
+    fn load(&self, listing: usize, row: usize, size: u32) -> Result<Loaded, LoadError>;
+
+    /// Told when a shard of a split is written for good; splits but train come first, shards in order.
+    ///
+    /// # Errors
+    /// What the source needs to do then, and cannot.
+    fn written(&self, _split: &str, _shard: u32) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// Reads an image file below a source's folder.
-fn read_file(path: &Path) -> Result<Vec<u8>, Rejection> {
-    let bytes = fs_err::read(path).map_err(|error| {
-        let missing = error.kind() == std::io::ErrorKind::NotFound;
-        Rejection::new(if missing { Reason::MissingFile } else { Reason::Unreadable }, error.to_string())
-    })?;
+/// Reads an image file below a source's folder `root`.
+fn read_file(root: &Path, path: &Path) -> Result<Vec<u8>, LoadError> {
+    use std::io::ErrorKind;
+    let bytes = match fs_err::read(path) {
+        Ok(bytes) => bytes,
+        // A source that vanished under a run is not a source of missing files.
+        Err(error) if !root.exists() => return Err(Error::io("read", root)(error).into()),
+        Err(error) => {
+            let reason = match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => Reason::MissingFile,
+                ErrorKind::PermissionDenied
+                | ErrorKind::IsADirectory
+                | ErrorKind::InvalidInput
+                | ErrorKind::InvalidFilename => Reason::Unreadable,
+                // A failing disk or a lost connection says nothing about this sample.
+                _ => return Err(Error::io("read", path)(error).into()),
+            };
+            return Err(Rejection::new(reason, error.to_string()).into());
+        }
+    };
     if bytes.is_empty() {
-        return Err(Rejection::new(Reason::EmptyFile, format!("{} has no bytes", path.display())));
+        let detail = format!("{} has no bytes", path.display());
+        return Err(Rejection::new(Reason::EmptyFile, detail).into());
     }
     Ok(bytes)
 }
 
-/// Captions without surrounding space, and without empty ones.
-fn clean_captions<'a>(captions: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, Rejection> {
-    let captions: Vec<String> = captions
-        .into_iter()
-        .map(str::trim)
-        .filter(|caption| !caption.is_empty())
-        .map(str::to_owned)
-        .collect();
-    if captions.is_empty() {
-        return Err(Rejection::new(Reason::NoCaption, "no caption, or only empty ones"));
-    }
-    Ok(captions)
+/// The split that a file's path speaks of: `val` for validation, valid and dev as well; train where it speaks of none.
+pub(crate) fn split_of(path: &str) -> &'static str {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric());
+    // The last word that speaks of one: the file's own name over its folder's.
+    let named = words.filter_map(|word| match word.to_ascii_lowercase().as_str() {
+        "train" | "training" => Some("train"),
+        "val" | "validation" | "valid" | "dev" => Some("val"),
+        "test" => Some("test"),
+        _ => None,
+    });
+    named.last().unwrap_or("train")
 }
 
 /// A source's folder, which must be there.
-fn require_dir(dataset: &'static str, dir: &Path) -> Result<()> {
+pub(crate) fn require_dir(dataset: &'static str, dir: &Path) -> Result<()> {
     if dir.is_dir() {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 use shard::SourceInfo;
 
 use super::{GENERATOR, Scene, ShapesSource, ShapesSplit};
-use crate::source::{Listing, Loaded, Picture, Rejection, Source};
+use crate::source::{Listing, Loaded, Picture, LoadError, Source};
 
 /// `shapes`, with a number of scenes in each split.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Source for Shapes {
         &self.listings
     }
 
-    fn load(&self, listing: usize, row: usize, size: u32) -> Result<Loaded, Rejection> {
+    fn load(&self, listing: usize, row: usize, size: u32) -> Result<Loaded, LoadError> {
         let scene = Scene::new(self.seed, SPLITS[listing], self.numbers[listing][row]);
         Ok(Loaded {
             picture: Picture::Made(scene.render(size as usize)),
