@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 mod contain;
 mod error;
+pub mod fetch;
 mod ordered;
 pub mod pack;
 pub mod pixels;
