@@ -29,12 +29,8 @@ pub(super) struct Job<'a> {
     pub(super) url: &'a Url,
     pub(super) dest: &'a Path,
     pub(super) expected: &'a Expected,
-}
-
-/// What became of an attempt that went well: the etag, where the network was asked.
-struct Brought {
-    etag: Option<String>,
-    downloaded: bool,
+    /// For people.
+    pub(super) name: &'a str,
 }
 
 impl Job<'_> {
@@ -45,7 +41,6 @@ impl Job<'_> {
         if self.http.settings.offline {
             return Err(Error::Offline { what: self.url.to_string(), path: self.dest.to_path_buf() });
         }
-        let name = self.dest.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let part = Part::open(self.dest, &self.http.stop, || {
             self.watch
                 .notice(&format!("waiting for another process, which downloads {}", self.dest.display()));
@@ -55,16 +50,11 @@ impl Job<'_> {
             part.remove();
             return Ok(there);
         }
-        let meter = self.watch.begin(&name);
-        let brought = self.persist(&part, &meter)?;
+        let meter = self.watch.begin(self.name);
+        let etag = self.persist(&part, &meter)?;
         part.finish()?;
         let bytes = fs_err::metadata(self.dest).map_err(Error::io("read", self.dest))?.len();
-        Ok(Fetched {
-            path: self.dest.to_path_buf(),
-            bytes,
-            etag: brought.etag,
-            downloaded: brought.downloaded,
-        })
+        Ok(Fetched { path: self.dest.to_path_buf(), bytes, etag, downloaded: true })
     }
 
     /// The file, where it is there with the expected length.
@@ -91,26 +81,25 @@ impl Job<'_> {
     }
 
     /// Tries until the part is whole and right.
-    fn persist(&self, part: &Part, meter: &Arc<dyn Meter>) -> Result<Brought> {
+    fn persist(&self, part: &Part, meter: &Arc<dyn Meter>) -> Result<Option<String>> {
         let mut patience = Patience::new(&self.http.settings, &self.http.stop, self.url.to_string());
         let mut restarts = 0;
         loop {
-            let trouble =
-                match self.once(part, &**meter).and_then(|brought| self.check(part).map(|()| brought)) {
-                    Ok(brought) => return Ok(brought),
-                    Err(_) if self.http.stopped() => return Err(Error::Interrupted),
-                    Err(Trouble::Wrong(error)) => {
-                        part.reset(0)?;
-                        meter.at(0);
-                        restarts += 1;
-                        if restarts > self.http.settings.restarts {
-                            return Err(error);
-                        }
-                        self.watch.notice(&format!("{error}; starting over"));
-                        Trouble::passing("the file is wrong")
+            let trouble = match self.once(part, &**meter).and_then(|etag| self.check(part).map(|()| etag)) {
+                Ok(etag) => return Ok(etag),
+                Err(_) if self.http.stopped() => return Err(Error::Interrupted),
+                Err(Trouble::Wrong(error)) => {
+                    part.reset(0)?;
+                    meter.at(0);
+                    restarts += 1;
+                    if restarts > self.http.settings.restarts {
+                        return Err(error);
                     }
-                    Err(trouble) => trouble,
-                };
+                    self.watch.notice(&format!("{error}; starting over"));
+                    Trouble::passing("the file is wrong")
+                }
+                Err(trouble) => trouble,
+            };
             let wait = match patience.wait_after(trouble) {
                 Ok(wait) => wait,
                 Err(Trouble::Final(error) | Trouble::Wrong(error)) => return Err(error),
@@ -122,15 +111,15 @@ impl Job<'_> {
         }
     }
 
-    /// Brings everything that is missing, once.
-    fn once(&self, part: &Part, meter: &dyn Meter) -> Result<Brought, Trouble> {
+    /// Brings everything that is missing, once. Gives the etag.
+    fn once(&self, part: &Part, meter: &dyn Meter) -> Result<Option<String>, Trouble> {
         let kept = part.record().filter(|(record, _)| self.can_continue(record));
         let range_bytes = self.http.settings.range_bytes.max(1);
         let range = match &kept {
             None => 0..range_bytes.min(self.expected.bytes.unwrap_or(u64::MAX)).max(1),
             Some((record, spans)) => match spans.first_gap(record.bytes, range_bytes) {
                 Some(gap) => gap,
-                None => return Ok(Brought { etag: record.validator.clone(), downloaded: false }),
+                None => return Ok(record.validator.clone()),
             },
         };
         let record = kept.as_ref().map(|(record, _)| record);
@@ -149,7 +138,7 @@ impl Job<'_> {
             416 => self.beyond(part, kept.is_some(), &reply)?,
             _ => self.in_one_stream(part, meter, reply)?,
         }
-        Ok(Brought { etag, downloaded: true })
+        Ok(etag)
     }
 
     /// Whether an earlier run's part can be the beginning of this file: the same digest, or at least the same source

@@ -5,8 +5,10 @@
 //! to the cache that the Hub's own clients share. The names in that cache are hf-hub's; what hf-hub does not do
 //! (resume, check, give up stalls) is here. Left out: uploads, models, git, anything that reads what was downloaded.
 
+mod cache;
 mod digest;
 mod http;
+mod hub;
 mod job;
 mod part;
 mod ranges;
@@ -23,6 +25,7 @@ use std::{
 };
 
 pub use digest::Digest;
+pub use hub::{HubFile, HubRepo};
 pub use settings::{FetchSettings, Token};
 pub use watch::{Meter, Quiet, Watch};
 
@@ -46,7 +49,7 @@ pub struct Fetched {
     pub bytes: u64,
     /// The server's etag, or date where it has none; none where the file was there before, too.
     pub etag: Option<String>,
-    /// Whether any byte came over the network for it in this call; else it, or its part, was there before.
+    /// Whether this call put it there; else it was there before.
     pub downloaded: bool,
 }
 
@@ -84,6 +87,7 @@ impl Fetcher {
     pub fn file(&self, url: &str, dest: &Path, expected: &Expected) -> Result<Fetched> {
         let parsed = url::Url::parse(url)
             .map_err(|problem| Error::Config(format!("cannot download from this address: {problem}")))?;
-        job::Job { http: &self.http, watch: &*self.watch, url: &parsed, dest, expected }.run()
+        let name = dest.file_name().unwrap_or_default().to_string_lossy();
+        job::Job { http: &self.http, watch: &*self.watch, url: &parsed, dest, expected, name: &name }.run()
     }
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod file;
+mod hub;
 mod resume;
 
 use std::{
