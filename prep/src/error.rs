@@ -79,6 +79,49 @@ pub enum Error {
     /// A picture for people could not be made.
     #[error(transparent)]
     Picture(#[from] picture::PictureError),
+    /// A download was refused, or did not come through after all attempts.
+    #[error("cannot download {url}: {problem}")]
+    Download {
+        /// The address, without user and query, which may be secret.
+        url: String,
+        /// What the server or the connection did, and what can be done.
+        problem: String,
+        /// The reason below.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// What was downloaded is not what was published, every time.
+    #[error("{url} brings other bytes than published: expected {expected}, found {found}; {} was not written", path.display())]
+    Mismatch {
+        /// The address, without user and query.
+        url: String,
+        /// Where the file would have gone.
+        path: PathBuf,
+        /// The length or digest published.
+        expected: String,
+        /// The length or digest found.
+        found: String,
+    },
+    /// A file is needed that is not on this machine, and the network must not be asked.
+    #[error("{what} is needed and not at {}: run without --offline (and HF_HUB_OFFLINE) once, with a network", path.display())]
+    Offline {
+        /// The file, listing or revision.
+        what: String,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The disk has no room.
+    #[error("{what} needs {needed_bytes} bytes, but {} has room for {free_bytes}", dir.display())]
+    Space {
+        /// What was to be written.
+        what: String,
+        /// The folder.
+        dir: PathBuf,
+        /// Bytes needed.
+        needed_bytes: u64,
+        /// Bytes free for this user.
+        free_bytes: u64,
+    },
     /// A signal asked to stop.
     #[error("stopped by a signal; no data set was finished: run the same command again, and it goes on where this stopped")]
     Interrupted,

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 mod contain;
 mod error;
+pub mod fetch;
 mod ledger;
 pub mod open;
 mod ordered;

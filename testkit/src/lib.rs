@@ -1,5 +1,5 @@
 //! Small seeded data sets for the tests of the other crates, written through the crate `shard`; [`source`]s to
-//! prepare, and [`files`] to compare.
+//! prepare, [`files`] to compare, and a [`server`] to download from.
 //!
 //! What a data set holds is a pure function of its [`Spec`], so a test can say what it expects without reading it
 //! back. Left out: pictures that mean anything; the source `shapes` of prep makes those.
@@ -7,6 +7,7 @@
 //! Everything here panics on failure: a test that cannot have its data has nothing to test.
 
 pub mod files;
+pub mod server;
 pub mod source;
 
 use std::path::Path;
