@@ -1,15 +1,20 @@
 //! Settings → the source: found on disk, or fetched. It leaves out what is in it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use crate::{
     Error, Result,
     cli::DatasetName,
+    fetch::{Expected, FetchSettings, Fetcher},
     plan::{PlanSettings, Validation},
     source::{
         Source,
-        coco::Coco,
+        coco::{ARCHIVES, Coco},
         columns::Names,
+        hub::HubInputs,
         inputs::{Inputs, Kind, LocalInputs},
         list::{List, ListFormat, ListOptions},
         shapes::Shapes,
@@ -19,6 +24,12 @@ use crate::{
 
 /// Scenes of `shapes` where `--limit` does not say.
 const SHAPES_DEFAULT: usize = 10_000;
+
+/// Where COCO publishes its archives.
+const COCO_ENDPOINT: &str = "http://images.cocodataset.org";
+
+/// Where text-to-image-2M is published, and the larger of its two parts.
+const TEXT_TO_IMAGE_2M: (&str, &str) = ("jackyhate/text-to-image-2M", "512_2M");
 
 /// Files that a folder of WebDataset tars may hold.
 const TARS: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
@@ -63,8 +74,8 @@ impl SourceSettings {
     ///
     /// # Errors
     /// What the source, or fetching it, says.
-    pub fn open(&self, plan: &PlanSettings) -> Result<Opened> {
-        let from = self.from.clone().unwrap_or_default();
+    pub fn open(&self, plan: &PlanSettings, stop: &Arc<AtomicBool>) -> Result<Opened> {
+        let Some(from) = self.from.clone() else { return self.fetched(plan, stop) };
         let list = |dataset: &'static str, format: ListFormat| {
             let images = self.images.clone().or_else(|| from.parent().map(Path::to_path_buf));
             let images = images.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("."));
@@ -73,7 +84,7 @@ impl SourceSettings {
         };
         let whole = |source: Box<dyn Source>| Ok(Opened::Whole(source));
         match &self.dataset {
-            DatasetName::Shapes => whole(Box::new(shapes(plan))),
+            DatasetName::Shapes | DatasetName::Hub(_) => self.fetched(plan, stop),
             DatasetName::Folder => whole(Box::new(List::folder(&from, self.columns.clone())?)),
             DatasetName::Jsonl => whole(Box::new(list("jsonl", ListFormat::JsonLines)?)),
             DatasetName::Csv => whole(Box::new(list("csv", ListFormat::Csv)?)),
@@ -90,8 +101,50 @@ impl SourceSettings {
                 let files = LocalInputs::find(&from, "parquet", &[".parquet"])?;
                 Ok(Opened::Inputs(Box::new(LocalInputs::open(&from, files, self.tar_options("parquet"))?)))
             }
-            DatasetName::Hub(_) => Err(Error::Config("not yet".to_owned())),
         }
+    }
+
+    /// Sources that are made or downloaded.
+    fn fetched(&self, plan: &PlanSettings, stop: &Arc<AtomicBool>) -> Result<Opened> {
+        let repo = match (&self.dataset, self.repo.as_deref()) {
+            (DatasetName::Shapes, _) => return Ok(Opened::Whole(Box::new(shapes(plan)))),
+            (DatasetName::Hub(repo), _) => repo,
+            (_, Some(repo)) => repo,
+            (DatasetName::TextToImage2m, None) => TEXT_TO_IMAGE_2M.0,
+            (_, None) => {
+                self.fetch_coco(&self.fetcher(stop)?)?;
+                let coco = Coco::open(&self.downloads, self.karpathy.as_deref())?;
+                return Ok(Opened::Whole(Box::new(coco)));
+            }
+        };
+        let is_official = self.dataset == DatasetName::TextToImage2m && self.repo.is_none();
+        let subset = self.subset.as_deref().or(is_official.then_some(TEXT_TO_IMAGE_2M.1));
+        let repo = self.fetcher(stop)?.dataset_repo(repo, self.revision.as_deref())?;
+        let options = self.tar_options(&self.dataset.to_string());
+        let inputs = HubInputs::new(repo, subset, options, self.keep_downloads)?;
+        Ok(if inputs.is_whole() {
+            Opened::Whole(Box::new(inputs.whole(plan.rows_needed())?))
+        } else {
+            Opened::Inputs(Box::new(inputs))
+        })
+    }
+
+    fn fetcher(&self, stop: &Arc<AtomicBool>) -> Result<Fetcher> {
+        let mut settings = FetchSettings::from_env(|name| std::env::var(name).ok())?;
+        settings.offline |= self.offline;
+        Ok(Fetcher::new(settings, Arc::clone(stop)))
+    }
+
+    /// Brings COCO's archives into the folder for downloads, where they stay.
+    fn fetch_coco(&self, fetcher: &Fetcher) -> Result<()> {
+        let dir = &self.downloads;
+        fs_err::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        let endpoint = std::env::var("COCO_ENDPOINT").unwrap_or_else(|_| COCO_ENDPOINT.to_owned());
+        for (path, name) in ARCHIVES {
+            let url = format!("{}/{path}", endpoint.trim_end_matches('/'));
+            fetcher.file(&url, &dir.join(name), &Expected::default())?;
+        }
+        Ok(())
     }
 
     fn tar_options(&self, dataset: &str) -> TarOptions {
@@ -125,7 +178,7 @@ impl SourceSettings {
         };
         match files.iter().map(plain).collect::<Option<Vec<NamedTar>>>() {
             Some(tars) => {
-                Ok(Opened::Whole(Box::new(WebDataset::open(options, &tars, plan.rows_needed())?)))
+                Ok(Opened::Whole(Box::new(WebDataset::open(options, tars.into_iter().map(Ok), plan.rows_needed())?)))
             }
             None => Ok(Opened::Inputs(Box::new(LocalInputs::open(root, files, options)?))),
         }

@@ -45,6 +45,9 @@ pub fn spill(
 ) -> Result<Spilled> {
     fs_err::create_dir_all(dir).map_err(Error::io("create", dir))?;
     let mut spilled = Spilled::open(inputs.info(), dir, plan)?;
+    for input in (0..spilled.inputs).filter(|input| scratch(dir, *input).exists()) {
+        finish(inputs, input, dir)?; // stopped just before it
+    }
     let names = inputs.names();
     let mut counts = Counts::new(settings.bad_max);
     let is_due = |spilled: &Spilled, input: usize| {
@@ -77,9 +80,7 @@ pub fn spill(
         drop(source);
         outcome?;
         spilled.record(&names[input])?;
-        inputs.done(input)?;
-        let scratch = scratch(dir, input);
-        fs_err::remove_dir_all(&scratch).map_err(Error::io("remove", &scratch))?;
+        finish(inputs, input, dir)?;
     }
     spilled.open_spills()?;
     Ok(spilled)
@@ -91,11 +92,15 @@ fn scratch(dir: &Path, input: usize) -> PathBuf {
 
 fn open(inputs: &dyn Inputs, input: usize, dir: &Path) -> Result<Box<dyn Source>> {
     let scratch = scratch(dir, input);
-    if scratch.exists() {
-        fs_err::remove_dir_all(&scratch).map_err(Error::io("remove", &scratch))?;
-    }
-    fs_err::create_dir(&scratch).map_err(Error::io("create", &scratch))?;
+    fs_err::create_dir_all(&scratch).map_err(Error::io("create", &scratch))?;
     inputs.open(input, &scratch)
+}
+
+/// Ends the work on an input that is recorded.
+fn finish(inputs: &dyn Inputs, input: usize, dir: &Path) -> Result<()> {
+    let scratch = scratch(dir, input);
+    inputs.done(input, &scratch)?;
+    fs_err::remove_dir_all(&scratch).map_err(Error::io("remove", &scratch))
 }
 
 /// A sample's line.

@@ -29,7 +29,7 @@ pub fn run(args: &PackArgs) -> Result<()> {
     let begun = Instant::now();
     let settings = Settings::resolve(args)?;
     let stop = stop_on_signal();
-    let opened = settings.source.open(&settings.plan)?;
+    let opened = settings.source.open(&settings.plan, &stop)?;
     let info = match &opened {
         Opened::Whole(source) => source.info(),
         Opened::Inputs(inputs) => inputs.info(),
@@ -37,6 +37,11 @@ pub fn run(args: &PackArgs) -> Result<()> {
     if settings.dry_run {
         return dry_run(&settings, &opened);
     }
+    // A plan that cannot be leaves no folder behind.
+    let plan = match &opened {
+        Opened::Whole(source) => Some(Plan::of(&info, source.listings(), &settings.plan_settings())?),
+        Opened::Inputs(_) => None,
+    };
     let job = settings.pack.manifest(info);
     let output = match Output::claim(&settings.pack.out, &job, settings.plan.shards)? {
         Claim::Finished(manifest) => {
@@ -46,7 +51,7 @@ pub fn run(args: &PackArgs) -> Result<()> {
         Claim::Claimed(output) => output,
     };
     let mut bar = progress::Samples::new();
-    let manifest = pack_opened(opened, output, &settings, &stop, &mut bar);
+    let manifest = pack_opened(opened, plan, output, &settings, &stop, &mut bar);
     bar.finish();
     report::packed(&settings.pack.out, &manifest?, Some(begun.elapsed()));
     Ok(())
@@ -54,6 +59,7 @@ pub fn run(args: &PackArgs) -> Result<()> {
 
 fn pack_opened(
     opened: Opened,
+    plan: Option<Plan>,
     output: Output,
     settings: &Settings,
     stop: &AtomicBool,
@@ -66,7 +72,10 @@ fn pack_opened(
             Box::new(spill(inputs.as_ref(), &dir, &settings.plan, &settings.pack, stop, bar)?)
         }
     };
-    let plan = Plan::of(&source.info(), source.listings(), &settings.plan_settings())?;
+    let plan = match plan {
+        Some(plan) => plan,
+        None => Plan::of(&source.info(), source.listings(), &settings.plan_settings())?,
+    };
     bar.plan(plan.len());
     pack(output, source.as_ref(), &plan, &settings.pack, stop, bar)
 }

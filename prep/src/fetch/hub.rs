@@ -279,6 +279,15 @@ impl HubRepo {
         }
     }
 
+    /// Takes a file off the disk, whoever brought it.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        let digest = self.find(path).and_then(|file| file.digest.as_ref());
+        digest.map_or(Ok(()), |digest| self.cache.remove(&self.commit, path, digest))
+    }
+
     /// The address of a file at this commit.
     pub fn url(&self, path: &str) -> String {
         let endpoint = &self.fetcher.settings().endpoint;

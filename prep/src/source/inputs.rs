@@ -10,7 +10,7 @@ use std::{
 use shard::{NewFile, SourceInfo};
 
 use super::{
-    Source, columns,
+    Source,
     parquet::Parquet,
     webdataset::{NamedTar, TarOptions, WebDataset, find_files},
 };
@@ -24,7 +24,8 @@ pub trait Inputs: Send + Sync {
     /// Names of the inputs, in order.
     fn names(&self) -> &[String];
 
-    /// Makes input number `input` ready; what it needs on disk goes into the folder `scratch`, which is its own.
+    /// Makes input number `input` ready; what it needs on disk goes into the folder `scratch`, which is its own and may
+    /// hold what a stopped run left.
     ///
     /// # Errors
     /// What fetching or opening it says.
@@ -34,7 +35,7 @@ pub trait Inputs: Send + Sync {
     ///
     /// # Errors
     /// `Io`.
-    fn done(&self, _input: usize) -> Result<()> {
+    fn done(&self, _input: usize, _scratch: &Path) -> Result<()> {
         Ok(())
     }
 }
@@ -81,7 +82,7 @@ impl Opener {
         };
         let tar = |path: PathBuf| {
             let tar = NamedTar { path, name: stem.to_owned() };
-            let source = WebDataset::open(self.tar.clone(), &[tar], None)?;
+            let source = WebDataset::open(self.tar.clone(), [Ok(tar)], None)?;
             Ok(Box::new(source) as Box<dyn Source>)
         };
         match kind {
@@ -190,10 +191,4 @@ impl Inputs for LocalInputs {
     fn open(&self, input: usize, scratch: &Path) -> Result<Box<dyn Source>> {
         self.opener.open(&self.paths[input], &self.names[input], scratch)
     }
-}
-
-/// The columns that the user names, as the manifest keeps them.
-pub fn selection(names: &columns::Names) -> Vec<(String, String)> {
-    let named = |key: &str, name: &Option<String>| Some((key.to_owned(), name.clone()?));
-    [named("image-column", &names.image), named("caption-column", &names.caption)].into_iter().flatten().collect()
 }

@@ -235,7 +235,10 @@ impl List {
             _ => None,
         };
         let (url, license) = (text("url"), text("license"));
-        let Some(image) = text(&column) else { return Err(bad(&"its image is no text").into()) };
+        let image = match record.remove(&column) {
+            Some(Value::String(image)) => image,
+            other => return Err(bad(&format!("its {column} is no text: {}", other.unwrap_or_default())).into()),
+        };
         Ok(Sample { image, captions: captions?, url, license })
     }
 

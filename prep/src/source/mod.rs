@@ -5,6 +5,7 @@
 pub mod captions;
 pub mod coco;
 pub mod columns;
+pub mod hub;
 mod ids;
 pub mod inputs;
 pub mod list;

@@ -80,7 +80,11 @@ impl WebDataset {
     ///
     /// # Errors
     /// `Parse` where one is damaged, `Io`.
-    pub fn open(options: TarOptions, tars: &[NamedTar], rows_needed: Option<usize>) -> Result<Self> {
+    pub fn open(
+        options: TarOptions,
+        tars: impl IntoIterator<Item = Result<NamedTar>>,
+        rows_needed: Option<usize>,
+    ) -> Result<Self> {
         let mut digest = blake3::Hasher::new();
         let mut source = Self {
             options,
@@ -89,14 +93,20 @@ impl WebDataset {
             tars: Vec::new(),
             entries: Vec::new(),
         };
-        for tar in tars {
-            if rows_needed.is_some_and(|needed| source.len() >= needed) {
-                break;
-            }
-            source.list_tar(tar, &mut digest)?;
+        let mut tars = tars.into_iter();
+        // A tar that is not needed is not asked for: it may have to be fetched.
+        while rows_needed.is_none_or(|needed| source.len() < needed) {
+            let Some(tar) = tars.next() else { break };
+            source.list_tar(&tar?, &mut digest)?;
         }
         source.revision = format!("members blake3 {}", digest.finalize().to_hex());
         Ok(source)
+    }
+
+    /// The same with another word for what pins its content.
+    #[must_use]
+    pub fn at_revision(self, revision: String) -> Self {
+        Self { revision, ..self }
     }
 
     /// Samples listed.

@@ -180,7 +180,7 @@ fn lines() -> Vec<(String, &'static str, Due)> {
         (line("good.jpg", &["again"]), "good.jpg", LeftOut("duplicate id", "")),
         ("{\"image\": \"x.jpg\"".to_owned(), "", LeftOut("bad entry", "EOF")),
         ("{\"captions\": [\"a\"]}".to_owned(), "", LeftOut("bad entry", "image")),
-        ("{\"image\": 7, \"captions\": []}".to_owned(), "", LeftOut("bad entry", "integer")),
+        ("{\"image\": 7, \"captions\": []}".to_owned(), "", LeftOut("bad entry", "its image is no text: 7")),
         ("\u{feff}<html>".to_owned(), "", LeftOut("bad entry", "")),
     ]
 }
