@@ -20,8 +20,19 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("prep: {:#}", anyhow::Error::from(error));
+            let error = anyhow::Error::from(error);
+            eprintln!("prep: {error:#}{}", advice(&error));
             ExitCode::from(2)
         }
+    }
+}
+
+/// What helps against a cause that no layer below knows the remedy of.
+fn advice(error: &anyhow::Error) -> &'static str {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if causes.any(|cause| cause.kind() == std::io::ErrorKind::StorageFull) {
+        "; make room, and the same command goes on where this stopped"
+    } else {
+        ""
     }
 }

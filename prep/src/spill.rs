@@ -67,8 +67,11 @@ pub fn spill(
             && plan.rows_needed().is_none_or(|needed| spilled.len() + listed < needed);
         let outcome = std::thread::scope(|scope| {
             let opening = more.then(|| scope.spawn(|| open(inputs, next, dir)));
-            let worked = spilled.take_in(source.as_ref(), plan, settings, stop, &mut counts, progress);
-            // Its own failure is met in its turn, by then what came before is safe.
+            let worked = spilled
+                .take_in(source.as_ref(), plan, settings, stop, &mut counts, progress)
+                .and_then(|()| spilled.record(&names[input]))
+                .and_then(|()| finish(inputs, input, dir));
+            // What is recorded is safe while the next input is still on its way, and its failure is met in its turn.
             ready = opening.map(|opening| {
                 opening.join().unwrap_or_else(|_| {
                     let place = format!("opening {}", names[next]);
@@ -77,10 +80,7 @@ pub fn spill(
             });
             worked
         });
-        drop(source);
         outcome?;
-        spilled.record(&names[input])?;
-        finish(inputs, input, dir)?;
     }
     spilled.open_spills()?;
     Ok(spilled)

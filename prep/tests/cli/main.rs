@@ -3,9 +3,13 @@
 
 mod bad_samples;
 mod damage;
+mod downloads;
+mod full_disk;
 mod interrupted;
+mod kills;
 mod mistakes;
 mod same_bytes;
+mod sources;
 
 use std::{
     path::Path,
