@@ -51,7 +51,13 @@ impl Job<'_> {
             return Ok(there);
         }
         let meter = self.watch.begin(self.name);
-        let etag = self.persist(&part, &meter)?;
+        let etag = match self.persist(&part, &meter) {
+            Err(error @ Error::Mismatch { .. }) => {
+                part.remove();
+                return Err(error);
+            }
+            etag => etag?,
+        };
         part.finish()?;
         let bytes = fs_err::metadata(self.dest).map_err(Error::io("read", self.dest))?.len();
         Ok(Fetched { path: self.dest.to_path_buf(), bytes, etag, downloaded: true })

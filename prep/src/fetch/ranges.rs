@@ -281,6 +281,15 @@ impl<'a> Transfer<'a> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_a_range_or_none(text in "bytes [0-9]{0,21}-[0-9]{0,21}/[0-9]{0,21}|\\PC*") {
+            if let Some((range, total)) = content_range(&text) {
+                proptest::prop_assert!(range.start < range.end && range.end <= total);
+            }
+        }
+    }
+
     #[test]
     fn content_ranges_are_read_strictly() {
         assert_eq!(content_range("bytes 0-9/100"), Some((0..10, 100)));
