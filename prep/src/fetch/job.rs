@@ -13,7 +13,7 @@ use super::{
     Expected, Fetched,
     http::{Http, Reply, unread},
     part::{Part, Record},
-    ranges::{PIECE_BYTES, Transfer, changed, content_range, range_headers},
+    ranges::{PIECE_BYTES, Transfer, begins, changed, content_range, range_headers},
     retry::{Patience, Trouble, sleep_until},
     space,
     spans::Spans,
@@ -171,7 +171,7 @@ impl Job<'_> {
         let Some((range, total)) = reply.header("content-range").and_then(content_range) else {
             return Err(Trouble::passing("a part without a readable Content-Range"));
         };
-        if range.start != asked.start || range.end != asked.end.min(total) {
+        if !begins(&range, &asked) {
             return Err(Trouble::passing(format!(
                 "asked for bytes {}-{}, the server sent {}-{}",
                 asked.start,

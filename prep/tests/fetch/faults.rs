@@ -35,6 +35,7 @@ fn what_passes_is_tried_again() {
     survives(5000, vec![Fault::Hangup, Fault::Pass, Fault::Hangup], 7);
     survives(5000, vec![Fault::Pass, Fault::WrongRange(7)], 6);
     survives(5000, vec![Fault::WrongRange(7)], 6);
+    survives(5000, vec![Fault::LessRange(10), Fault::Pass, Fault::LessRange(999)], 7);
     survives(5000, vec![Fault::NotSatisfiable(5000)], 6);
     survives(5000, vec![Fault::NoLength; 5], 5);
     survives(5000, vec![Fault::NoEtag; 5], 5);
@@ -79,16 +80,33 @@ fn retry_after_is_waited_for() {
 #[test]
 fn a_server_without_ranges_is_read_in_one_stream_that_starts_over() {
     let bench = Bench::new(5000);
-    bench.server.always("/file", Fault::NoRanges);
+    bench.server.without_ranges("/file");
     bench.fetch(&expected(&bench.bytes)).unwrap();
     assert_eq!(bench.server.requests().len(), 1);
     bench.assert_fetched(&bench.bytes);
 
-    // No ranges and no length: the end of the connection is the end of the file, and only a digest or a length that
-    // is known tells a cut one.
-    fs_err::remove_file(bench.dest()).unwrap();
-    bench.server.script("/file", [Fault::Status(503, None), Fault::Hangup]);
-    bench.fetch(&expected(&bench.bytes)).unwrap();
+    for (faults, expected) in [
+        (vec![Fault::Cut(4999), Fault::Cut(0), Fault::Status(503, None)], Expected::default()),
+        (vec![Fault::Corrupt, Fault::Hangup], expected(&bench.bytes)),
+        (vec![Fault::NoLength], Expected::default()),
+    ] {
+        fs_err::remove_file(bench.dest()).unwrap();
+        bench.server.forget();
+        let requests = faults.len() + usize::from(!matches!(faults[0], Fault::NoLength));
+        bench.server.script("/file", faults);
+        bench.fetch(&expected).unwrap();
+        bench.assert_fetched(&bench.bytes);
+        assert_eq!(bench.server.requests().len(), requests);
+    }
+}
+
+#[test]
+fn ranges_that_a_server_stops_to_heed_do_not_lose_the_file() {
+    let bench = Bench::new(20_000);
+    let witness = Arc::new(Witness { stop_at: Some(5000), ..Witness::default() });
+    witness.fetcher(bench.settings()).file(&bench.url, &bench.dest(), &Expected::default()).unwrap_err();
+    bench.server.without_ranges("/file");
+    bench.fetch(&Expected::default()).unwrap();
     bench.assert_fetched(&bench.bytes);
 }
 
