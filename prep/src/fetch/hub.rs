@@ -265,7 +265,7 @@ impl HubRepo {
         Ok(pointer)
     }
 
-    /// Takes a file that [`fetch`](Self::fetch) of this value downloaded off the disk again; whether it did. Files that
+    /// Takes a file that [`fetch`](Self::fetch) of this value downloaded, or that was adopted, off the disk again; whether it did. Files that
     /// were here before, whoever brought them, stay.
     ///
     /// # Errors
@@ -277,6 +277,12 @@ impl HubRepo {
             Some(digest) => self.cache.remove(&self.commit, path, digest).map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Says that an earlier run of the caller brought this file, as its own records tell, so that
+    /// [`discard`](Self::discard) may take it away after an interruption too.
+    pub fn adopt(&self, path: &str) {
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
     }
 
     /// The address of a file at this commit.

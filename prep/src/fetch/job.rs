@@ -180,18 +180,20 @@ impl Job<'_> {
                 range.end - 1
             )));
         }
-        let (record, spans) = match kept {
+        match &kept {
             Some((record, _)) if record.bytes != total => return Err(changed(self.url)),
-            Some(kept) => kept,
+            Some((_, spans)) => self.require_space(total - spans.bytes())?,
             None => {
                 self.right_length(total)?;
-                let digest = self.expected.digest.as_ref().map(ToString::to_string);
+                self.require_space(total)?;
                 part.reset(total)?;
-                (Record::new(self.url.to_string(), total, reply.validator(), digest), Spans::default())
             }
-        };
-        self.require_space(total - spans.bytes())?;
-        Transfer::new(self.http, self.url, part, meter, (record, spans)).run(range, reply)
+        }
+        let kept = kept.unwrap_or_else(|| {
+            let digest = self.expected.digest.as_ref().map(ToString::to_string);
+            (Record::new(self.url.to_string(), total, reply.validator(), digest), Spans::default())
+        });
+        Transfer::new(self.http, self.url, part, meter, kept).run(range, reply)
     }
 
     /// 416: the file is empty, or shorter than it was.

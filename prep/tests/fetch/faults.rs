@@ -142,6 +142,18 @@ fn another_length_than_published_is_refused() {
 }
 
 #[test]
+fn a_file_for_which_the_disk_has_no_room_is_refused_before_it_begins() {
+    let bench = Bench::new(5000);
+    bench.server.always("/file", Fault::WrongTotal(u64::MAX / 2));
+    let error = bench.fetch(&Expected::default()).unwrap_err();
+    let Error::Space { needed_bytes, dir, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((*needed_bytes, &**dir), (u64::MAX / 2, bench.dest().parent().unwrap()));
+    assert!(error.to_string().contains(&bench.url), "{error}");
+    assert_eq!(bench.server.requests().len(), 1);
+    assert_eq!(fs_err::metadata(bench.dest().with_file_name(".file.part")).unwrap().len(), 0);
+}
+
+#[test]
 fn a_stall_is_given_up_and_the_rest_asked_for_again() {
     let bench = Bench::new(5000);
     bench.server.script("/file", [Fault::Stall(100), Fault::Pass, Fault::Stall(0)]);

@@ -92,6 +92,7 @@ pub(super) fn file(request: &Request, stored: &Stored, fault: &Fault) -> Answer 
             let end = last.map_or(length as u64, |last| (last + 1).min(length as u64));
             let end = if let Fault::LessRange(most) = fault { end.min(first + most.max(&1)) } else { end };
             let shift = if let Fault::WrongRange(shift) = fault { *shift } else { 0 };
+            let length = if let Fault::WrongTotal(total) = fault { *total } else { length as u64 };
             let said = format!("bytes {}-{}/{length}", first + shift, end - 1 + shift);
             Answer { status: 206, part: first as usize..end as usize, ..answer }
                 .with("Content-Range", said)
