@@ -208,6 +208,15 @@ fn nobody_there_is_told_after_all_attempts() {
 }
 
 #[test]
+fn a_server_that_does_not_speak_tls_is_told() {
+    let bench = Bench::new(1);
+    let url = bench.url.replace("http://", "https://");
+    let error = fetcher(bench.settings()).file(&url, &bench.dest(), &Expected::default()).unwrap_err();
+    assert!(matches!(error, Error::Download { .. }), "{error:?}");
+    assert!(chain(error).contains(&url));
+}
+
+#[test]
 fn the_token_stays_at_its_own_host() {
     let bench = Bench::new(5000);
     bench.server.put("/elsewhere", &bench.bytes);
