@@ -88,7 +88,9 @@ impl std::fmt::Display for DatasetName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Hub(repo) => write!(f, "hf:{repo}"),
-            known => f.write_str(Self::NAMES.iter().find(|(name, _)| name == known).map_or("", |(_, name)| name)),
+            known => {
+                f.write_str(Self::NAMES.iter().find(|(name, _)| name == known).map_or("", |(_, name)| name))
+            }
         }
     }
 }

@@ -123,7 +123,9 @@ pub enum Error {
         free_bytes: u64,
     },
     /// A signal asked to stop.
-    #[error("stopped by a signal; no data set was finished: run the same command again, and it goes on where this stopped")]
+    #[error(
+        "stopped by a signal; no data set was finished: run the same command again, and it goes on where this stopped"
+    )]
     Interrupted,
     /// A worker thread panicked: a bug of this program.
     #[error("a worker thread panicked at {place} (this is a bug): {message}")]

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Error, Result,
     cli::DatasetName,
-    fetch::{Expected, FetchSettings, Fetcher},
+    fetch::{Bars, Expected, FetchSettings, Fetcher},
     plan::{PlanSettings, Validation},
     source::{
         Source,
@@ -78,7 +78,8 @@ impl SourceSettings {
         let Some(from) = self.from.clone() else { return self.fetched(plan, stop) };
         let list = |dataset: &'static str, format: ListFormat| {
             let images = self.images.clone().or_else(|| from.parent().map(Path::to_path_buf));
-            let images = images.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("."));
+            let images =
+                images.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("."));
             let columns = self.columns.clone();
             List::open(ListOptions { dataset, list: from.clone(), images, format, columns })
         };
@@ -132,7 +133,7 @@ impl SourceSettings {
     fn fetcher(&self, stop: &Arc<AtomicBool>) -> Result<Fetcher> {
         let mut settings = FetchSettings::from_env(|name| std::env::var(name).ok())?;
         settings.offline |= self.offline;
-        Ok(Fetcher::new(settings, Arc::clone(stop)))
+        Ok(Fetcher::new(settings, Arc::clone(stop)).watched(Arc::new(Bars::new(None))))
     }
 
     /// Brings COCO's archives into the folder for downloads, where they stay.
@@ -177,9 +178,11 @@ impl SourceSettings {
             _ => None,
         };
         match files.iter().map(plain).collect::<Option<Vec<NamedTar>>>() {
-            Some(tars) => {
-                Ok(Opened::Whole(Box::new(WebDataset::open(options, tars.into_iter().map(Ok), plan.rows_needed())?)))
-            }
+            Some(tars) => Ok(Opened::Whole(Box::new(WebDataset::open(
+                options,
+                tars.into_iter().map(Ok),
+                plan.rows_needed(),
+            )?))),
             None => Ok(Opened::Inputs(Box::new(LocalInputs::open(root, files, options)?))),
         }
     }

@@ -295,12 +295,7 @@ impl Packer<'_> {
     }
 
     /// Appends a sample, or says why it is left out.
-    fn append(
-        &self,
-        writer: &mut ShardWriter,
-        place: &Place,
-        prepared: Prepared,
-    ) -> Result<Option<LeftOut>> {
+    fn append(&self, writer: &mut ShardWriter, place: &Place, prepared: Prepared) -> Result<Option<LeftOut>> {
         let id = self.source.listings()[place.listing as usize].ids.get(place.row as usize);
         match prepared {
             Ok((loaded, original, payload)) => {

@@ -1,7 +1,9 @@
 //! Progress bars on standard error: quiet where that is no terminal. It leaves out results, which go through
 //! `report`.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use std::sync::OnceLock;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::pack::Progress;
 
@@ -26,9 +28,10 @@ impl Samples {
         self.0.reset();
     }
 
-    /// Takes the bar away.
+    /// Takes the bar away, and those of downloads with it.
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
+        let _ = all().clear();
     }
 }
 
@@ -47,8 +50,16 @@ pub(crate) fn bytes(count: u64, prefix: &'static str) -> ProgressBar {
     bar(count, "{prefix:>9} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec:>12}  {eta} left", prefix)
 }
 
+/// The bars of this process: drawn together, so that none writes over another.
+pub(crate) fn all() -> &'static MultiProgress {
+    static ALL: OnceLock<MultiProgress> = OnceLock::new();
+    ALL.get_or_init(MultiProgress::new)
+}
+
 fn bar(count: u64, template: &str, prefix: &'static str) -> ProgressBar {
-    ProgressBar::new(count).with_style(style(template)).with_prefix(prefix)
+    let bar = ProgressBar::hidden().with_style(style(template)).with_prefix(prefix);
+    bar.set_length(count);
+    all().add(bar)
 }
 
 fn style(template: &str) -> ProgressStyle {

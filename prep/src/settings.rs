@@ -34,7 +34,8 @@ impl Settings {
     /// # Errors
     /// `Config` where options do not go together.
     pub fn resolve(args: &PackArgs) -> Result<Self> {
-        let out = args.out.clone().unwrap_or_else(|| PathBuf::from("data").join(folder_name(&args.source.dataset)));
+        let out =
+            args.out.clone().unwrap_or_else(|| PathBuf::from("data").join(folder_name(&args.source.dataset)));
         let source = source(&args.source, &out)?;
         let mut image = match (args.store, args.quality) {
             (Store::Tensor, Some(_)) => {
@@ -61,7 +62,8 @@ impl Settings {
             CaptionChoice::First => Captions::First,
         };
         let validation = args.val.unwrap_or(Validation::Default);
-        let plan = PlanSettings { seed: args.seed, shards: args.shards, order, validation, limit: args.limit };
+        let plan =
+            PlanSettings { seed: args.seed, shards: args.shards, order, validation, limit: args.limit };
         plan.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
@@ -107,7 +109,9 @@ fn selection(plan: &PlanSettings, captions: Captions, source: &SourceSettings) -
     if captions == Captions::First {
         set("captions", "first".to_owned());
     }
-    for (name, value) in [("image-column", &source.columns.image), ("caption-column", &source.columns.caption)] {
+    for (name, value) in
+        [("image-column", &source.columns.image), ("caption-column", &source.columns.caption)]
+    {
         if let Some(value) = value {
             set(name, value.clone());
         }
@@ -128,7 +132,8 @@ fn source(args: &SourceArgs, out: &std::path::Path) -> Result<SourceSettings> {
         }
         (Hub(_), Some(_)) => return refuse(format!("--from does not go with --dataset {name}")),
         (Folder | Jsonl | Csv | WebDataset | Parquet, None) => {
-            let what = if matches!(name, Jsonl | Csv) { "FILE, the list" } else { "DIR, the folder it lies in" };
+            let what =
+                if matches!(name, Jsonl | Csv) { "FILE, the list" } else { "DIR, the folder it lies in" };
             return refuse(format!("--dataset {name} needs --from {what}"));
         }
         _ => {}
@@ -140,13 +145,23 @@ fn source(args: &SourceArgs, out: &std::path::Path) -> Result<SourceSettings> {
     let is_remote = args.from.is_none() && matches!(name, Coco | TextToImage2m | Hub(_));
     let is_hub = is_remote && (args.repo.is_some() || *name != Coco);
     goes_with("--images", args.images.is_some(), matches!(name, Jsonl | Csv), "jsonl and csv")?;
-    goes_with("--karpathy", args.karpathy.is_some(), *name == Coco && args.repo.is_none(), "coco's own files")?;
+    goes_with(
+        "--karpathy",
+        args.karpathy.is_some(),
+        *name == Coco && args.repo.is_none(),
+        "coco's own files",
+    )?;
     let takes_repo = is_remote && !matches!(name, Hub(_));
     goes_with("--repo", args.repo.is_some(), takes_repo, "downloads of coco and text-to-image-2m")?;
     goes_with("--revision", args.revision.is_some(), is_hub, "downloads of the Hub")?;
     goes_with("--keep-downloads", args.keep_downloads, is_hub, "downloads of the Hub")?;
     goes_with("--offline", args.offline, is_remote, "what is downloaded")?;
-    goes_with("--subset", args.subset.is_some(), is_hub || *name == TextToImage2m, "the Hub and text-to-image-2m")?;
+    goes_with(
+        "--subset",
+        args.subset.is_some(),
+        is_hub || *name == TextToImage2m,
+        "the Hub and text-to-image-2m",
+    )?;
     let beside = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     Ok(SourceSettings {
         dataset: name.clone(),

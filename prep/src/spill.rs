@@ -63,8 +63,8 @@ pub fn spill(
         };
         let listed: usize = source.listings().iter().map(|listing| listing.ids.len()).sum();
         let next = input + 1;
-        let more = next < names.len()
-            && plan.rows_needed().is_none_or(|needed| spilled.len() + listed < needed);
+        let more =
+            next < names.len() && plan.rows_needed().is_none_or(|needed| spilled.len() + listed < needed);
         let outcome = std::thread::scope(|scope| {
             let opening = more.then(|| scope.spawn(|| open(inputs, next, dir)));
             let worked = spilled
@@ -185,11 +185,8 @@ impl Spilled {
         let path = dir.join("rows.jsonl");
         let mut options = fs_err::OpenOptions::new();
         let rows_file = options.create(true).truncate(false).read(true).write(true).open(&path);
-        let spill = |number: u32| Spill {
-            path: dir.join(format!("spill-{number:03}.bin")),
-            file: None,
-            bytes: 0,
-        };
+        let spill =
+            |number: u32| Spill { path: dir.join(format!("spill-{number:03}.bin")), file: None, bytes: 0 };
         let mut spilled = Self {
             info,
             shards: plan.shards,
@@ -311,7 +308,8 @@ impl Spilled {
                     return Err(Error::Interrupted);
                 }
                 let (listing, row) = places[position];
-                let (split, id) = (listings[listing].split.clone(), listings[listing].ids.get(row).to_owned());
+                let (split, id) =
+                    (listings[listing].split.clone(), listings[listing].ids.get(row).to_owned());
                 let outcome = match prepared {
                     Ok((loaded, original, payload)) => {
                         counts.add(None);
@@ -340,13 +338,7 @@ impl Spilled {
         rows.flush().map_err(Error::io("write", &self.path))
     }
 
-    fn keep(
-        &mut self,
-        spill: u32,
-        loaded: Loaded,
-        original: OriginalSize,
-        payload: &[u8],
-    ) -> Result<Kept> {
+    fn keep(&mut self, spill: u32, loaded: Loaded, original: OriginalSize, payload: &[u8]) -> Result<Kept> {
         let Loaded { captions, url, license, .. } = loaded;
         Ok(Kept {
             offset: self.spills[spill as usize].append(payload)?,
@@ -425,7 +417,10 @@ impl Spill {
 impl Spilled {
     /// Opens every spill file for reading, once the last input is in.
     fn open_spills(&mut self) -> Result<()> {
-        self.spills.iter_mut().filter(|spill| spill.path.exists()).try_for_each(|spill| spill.open().map(|_| ()))
+        self.spills
+            .iter_mut()
+            .filter(|spill| spill.path.exists())
+            .try_for_each(|spill| spill.open().map(|_| ()))
     }
 
     fn row(&self, listing: usize, row: usize) -> Result<Row> {
@@ -473,8 +468,7 @@ impl Source for Spilled {
     fn load(&self, listing: usize, row: usize, _size: u32) -> Result<Loaded, LoadError> {
         match self.row(listing, row)?.outcome {
             Outcome::Kept(kept) => {
-                let original =
-                    OriginalSize { height: kept.original_height, width: kept.original_width };
+                let original = OriginalSize { height: kept.original_height, width: kept.original_width };
                 let picture = Picture::Stored(self.payload(&kept)?, original);
                 Ok(Loaded { picture, captions: kept.captions, url: kept.url, license: kept.license })
             }
@@ -490,7 +484,8 @@ impl Source for Spilled {
         if split != "train" || self.order != SampleOrder::Shuffled {
             return Ok(());
         }
-        let next = if shard + 1 < self.shards { self.spill_of_shard(shard + 1) } else { self.spills.len() as u32 };
+        let next =
+            if shard + 1 < self.shards { self.spill_of_shard(shard + 1) } else { self.spills.len() as u32 };
         for spill in &self.spills[..next as usize] {
             if spill.path.exists() {
                 fs_err::remove_file(&spill.path).map_err(Error::io("remove", &spill.path))?;

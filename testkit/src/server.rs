@@ -10,7 +10,7 @@ mod fault;
 mod hub;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -74,6 +74,7 @@ struct State {
     datasets: BTreeMap<String, hub::Dataset>,
     scripts: HashMap<String, VecDeque<Fault>>,
     always: HashMap<String, Fault>,
+    rangeless: BTreeSet<String>,
     requests: Vec<Request>,
     page: Option<usize>,
 }
@@ -147,6 +148,11 @@ impl Server {
     /// What befalls every request of `path` for which the script has nothing.
     pub fn always(&self, path: &str, fault: Fault) {
         self.shared.state().always.insert(path.to_owned(), fault);
+    }
+
+    /// Never heeds `Range` for `path`, whatever befalls its requests besides.
+    pub fn without_ranges(&self, path: &str) {
+        self.shared.state().rangeless.insert(path.to_owned());
     }
 
     /// Every request so far, in the order in which they came.

@@ -265,7 +265,7 @@ impl HubRepo {
         Ok(pointer)
     }
 
-    /// Takes a file that [`fetch`](Self::fetch) of this value downloaded off the disk again; whether it did. Files that
+    /// Takes a file that [`fetch`](Self::fetch) of this value downloaded, or that was adopted, off the disk again; whether it did. Files that
     /// were here before, whoever brought them, stay.
     ///
     /// # Errors
@@ -279,13 +279,10 @@ impl HubRepo {
         }
     }
 
-    /// Takes a file off the disk, whoever brought it.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn remove(&self, path: &str) -> Result<()> {
-        let digest = self.find(path).and_then(|file| file.digest.as_ref());
-        digest.map_or(Ok(()), |digest| self.cache.remove(&self.commit, path, digest))
+    /// Says that an earlier run of the caller brought this file, as its own records tell, so that
+    /// [`discard`](Self::discard) may take it away after an interruption too.
+    pub fn adopt(&self, path: &str) {
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
     }
 
     /// The address of a file at this commit.

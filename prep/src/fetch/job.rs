@@ -13,7 +13,7 @@ use super::{
     Expected, Fetched,
     http::{Http, Reply, unread},
     part::{Part, Record},
-    ranges::{PIECE_BYTES, Transfer, changed, content_range, range_headers},
+    ranges::{PIECE_BYTES, Transfer, begins, changed, content_range, range_headers},
     retry::{Patience, Trouble, sleep_until},
     space,
     spans::Spans,
@@ -51,7 +51,13 @@ impl Job<'_> {
             return Ok(there);
         }
         let meter = self.watch.begin(self.name);
-        let etag = self.persist(&part, &meter)?;
+        let etag = match self.persist(&part, &meter) {
+            Err(error @ Error::Mismatch { .. }) => {
+                part.remove();
+                return Err(error);
+            }
+            etag => etag?,
+        };
         part.finish()?;
         let bytes = fs_err::metadata(self.dest).map_err(Error::io("read", self.dest))?.len();
         Ok(Fetched { path: self.dest.to_path_buf(), bytes, etag, downloaded: true })
@@ -165,7 +171,7 @@ impl Job<'_> {
         let Some((range, total)) = reply.header("content-range").and_then(content_range) else {
             return Err(Trouble::passing("a part without a readable Content-Range"));
         };
-        if range.start != asked.start || range.end != asked.end.min(total) {
+        if !begins(&range, &asked) {
             return Err(Trouble::passing(format!(
                 "asked for bytes {}-{}, the server sent {}-{}",
                 asked.start,
@@ -174,18 +180,20 @@ impl Job<'_> {
                 range.end - 1
             )));
         }
-        let (record, spans) = match kept {
+        match &kept {
             Some((record, _)) if record.bytes != total => return Err(changed(self.url)),
-            Some(kept) => kept,
+            Some((_, spans)) => self.require_space(total - spans.bytes())?,
             None => {
                 self.right_length(total)?;
-                let digest = self.expected.digest.as_ref().map(ToString::to_string);
+                self.require_space(total)?;
                 part.reset(total)?;
-                (Record::new(self.url.to_string(), total, reply.validator(), digest), Spans::default())
             }
-        };
-        self.require_space(total - spans.bytes())?;
-        Transfer::new(self.http, self.url, part, meter, (record, spans)).run(range, reply)
+        }
+        let kept = kept.unwrap_or_else(|| {
+            let digest = self.expected.digest.as_ref().map(ToString::to_string);
+            (Record::new(self.url.to_string(), total, reply.validator(), digest), Spans::default())
+        });
+        Transfer::new(self.http, self.url, part, meter, kept).run(range, reply)
     }
 
     /// 416: the file is empty, or shorter than it was.

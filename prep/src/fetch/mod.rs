@@ -5,6 +5,7 @@
 //! to the cache that the Hub's own clients share. The names in that cache are hf-hub's; what hf-hub does not do
 //! (resume, check, give up stalls) is here. Left out: uploads, models, git, anything that reads what was downloaded.
 
+mod bars;
 mod cache;
 mod digest;
 mod http;
@@ -24,6 +25,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+pub use bars::Bars;
 pub use digest::Digest;
 pub use hub::{HubFile, HubRepo};
 pub use settings::{FetchSettings, Token};

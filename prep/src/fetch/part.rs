@@ -161,7 +161,7 @@ impl Part {
         Ok(())
     }
 
-    /// Takes the part away: its file is in place already.
+    /// Takes the part away: its file is in place already, or its bytes are wrong.
     pub(super) fn remove(self) {
         let _ = fs_err::remove_file(&self.path);
         let _ = fs_err::remove_file(&self.record_path);

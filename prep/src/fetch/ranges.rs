@@ -56,6 +56,11 @@ pub(super) fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
     (first <= last && last < total).then(|| (first..last + 1, total))
 }
 
+/// Whether a range is the beginning of the one asked for.
+pub(super) fn begins(said: &Range<u64>, asked: &Range<u64>) -> bool {
+    said.start == asked.start && said.end <= asked.end
+}
+
 /// What to send to get a range, of the version that `validator` names.
 pub(super) fn range_headers(range: &Range<u64>, validator: Option<&str>) -> Vec<(&'static str, String)> {
     let mut headers = vec![("Range", format!("bytes={}-{}", range.start, range.end - 1))];
@@ -170,10 +175,10 @@ impl<'a> Transfer<'a> {
         while *at < end && !self.halt.load(Ordering::Relaxed) {
             let before = *at;
             let asked = match reply.take() {
-                Some(reply) => Ok(reply),
+                Some(reply) => Ok((reply, end)),
                 None => self.ask(*at..end),
             };
-            let trouble = match asked.and_then(|reply| self.copy(reply, file, at, end)) {
+            let trouble = match asked.and_then(|(reply, end)| self.copy(reply, file, at, end)) {
                 Ok(()) => continue,
                 Err(_) if self.http.stopped() => return Err(Trouble::Final(Error::Interrupted)),
                 Err(trouble) => trouble,
@@ -192,8 +197,8 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Asks for a range; the answer is that range of the right version and no other.
-    fn ask(&self, range: Range<u64>) -> Result<Reply, Trouble> {
+    /// Asks for a range; the answer is the beginning of it, up to the place that is given, of the right version.
+    fn ask(&self, range: Range<u64>) -> Result<(Reply, u64), Trouble> {
         let until = *self.calm_until.lock().unwrap_or_else(PoisonError::into_inner);
         sleep_until(until, &self.http.stop, &self.halt)?;
         let headers = range_headers(&range, self.validator());
@@ -207,8 +212,8 @@ impl<'a> Transfer<'a> {
             }
             Some(reply) => reply?,
         };
-        self.accept(&range, &reply)?;
-        Ok(reply)
+        let end = self.accept(&range, &reply)?;
+        Ok((reply, end))
     }
 
     /// The version that all ranges must be of; none where a digest decides in the end.
@@ -216,7 +221,7 @@ impl<'a> Transfer<'a> {
         self.record.validator.as_deref().filter(|_| self.record.digest.is_none())
     }
 
-    fn accept(&self, range: &Range<u64>, reply: &Reply) -> Result<(), Trouble> {
+    fn accept(&self, range: &Range<u64>, reply: &Reply) -> Result<u64, Trouble> {
         if let (Some(ours), Some(theirs)) = (self.validator(), reply.validator())
             && ours != theirs
         {
@@ -225,7 +230,8 @@ impl<'a> Transfer<'a> {
         let said = reply.header("content-range").and_then(content_range);
         match (reply.status, said) {
             (206, Some((_, total))) if total != self.record.bytes => Err(changed(self.url)),
-            (206, Some((said, _))) if said == *range => Ok(()),
+            // A server may send less than was asked for (RFC 9110, 15.3.7); the rest is asked for next.
+            (206, Some((said, _))) if begins(&said, range) => Ok(said.end),
             (206, said) => Err(Trouble::passing(format!(
                 "asked for bytes {}-{}, the server sent {}",
                 range.start,
@@ -280,6 +286,15 @@ impl<'a> Transfer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_a_range_or_none(text in "bytes [0-9]{0,21}-[0-9]{0,21}/[0-9]{0,21}|\\PC*") {
+            if let Some((range, total)) = content_range(&text) {
+                proptest::prop_assert!(range.start < range.end && range.end <= total);
+            }
+        }
+    }
 
     #[test]
     fn content_ranges_are_read_strictly() {

@@ -75,6 +75,7 @@ impl<'a> Patience<'a> {
             return Err(Trouble::Final(Error::Download { url: self.url.clone(), problem, source: cause }));
         }
         let doubled = self.settings.backoff.saturating_mul(1 << (self.failures - 1).min(16));
+        let doubled = doubled.min(self.settings.wait_max);
         let wait = doubled.mul_f64(jitter(&self.url, self.failures));
         Ok(wait.max(after.unwrap_or_default()).min(self.settings.wait_max))
     }
@@ -150,6 +151,13 @@ mod tests {
             ["", "soon", "Sun, 06 Nov 1994 08:49:37", "Sun, 99 Nov 1994 08:49:37 GMT", "a, 1 b 2 3 GMT"]
         {
             assert_eq!(http_date(bad), None, "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_a_wait_or_none(text in "[A-Z][a-z]{2}, [0-9]{1,3} [A-Z][a-z]{2} [0-9]{1,20} [0-9:]{0,12} GMT|\\PC*") {
+            let _ = retry_after(&text, UNIX_EPOCH);
         }
     }
 

@@ -16,7 +16,7 @@ impl Spans {
         let to = self.0.partition_point(|span| span.start <= range.end);
         let start = self.0.get(from).map_or(range.start, |span| span.start.min(range.start));
         let end = self.0[..to].last().map_or(range.end, |span| span.end.max(range.end));
-        self.0.splice(from..to.max(from), [start..end]);
+        self.0.splice(from..to, std::iter::once(start..end));
     }
 
     /// The first range below `total` that is missing, at most `longest` bytes of it.

@@ -117,6 +117,8 @@ pub(super) fn encoded(path: &str, slash: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -164,6 +166,19 @@ mod tests {
         let url = Url::parse("https://me:pass@host/a%20b?Signature=secret#x").unwrap();
         assert_eq!(url.to_string(), "https://host/a%20b");
         assert_eq!(format!("{url:?}"), "Url(https://host/a%20b)");
+    }
+
+    proptest! {
+        /// What a server writes into a header is a URL or is refused, and never shows its query.
+        #[test]
+        fn any_text_is_a_url_or_is_refused(base in "(https?://)?\\PC{0,20}", location in any::<String>()) {
+            let from = Url::parse(&base).or_else(|_| Url::parse("https://me:pass@host:1/a/b")).unwrap();
+            if let Ok(to) = from.join(&location) {
+                prop_assert!(to.as_str().to_ascii_lowercase().starts_with("http"));
+                prop_assert!(!to.to_string().contains('?'));
+                let _ = to.same_origin(&from);
+            }
+        }
     }
 
     #[test]

@@ -3,13 +3,33 @@
 
 /// Names that a column of images has, the likeliest first.
 const IMAGE: [&str; 11] = [
-    "image", "jpg", "jpeg", "png", "img", "image_path", "filepath", "file_path", "file_name", "filename", "path",
+    "image",
+    "jpg",
+    "jpeg",
+    "png",
+    "img",
+    "image_path",
+    "filepath",
+    "file_path",
+    "file_name",
+    "filename",
+    "path",
 ];
 
 /// Names that a column of captions has, the likeliest first.
 const CAPTION: [&str; 12] = [
-    "captions", "caption", "text", "prompt", "txt", "sentences", "sentence", "title", "description", "alt_text",
-    "answer", "json",
+    "captions",
+    "caption",
+    "text",
+    "prompt",
+    "txt",
+    "sentences",
+    "sentence",
+    "title",
+    "description",
+    "alt_text",
+    "answer",
+    "json",
 ];
 
 /// Names that the user gives.

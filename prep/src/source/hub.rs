@@ -38,9 +38,8 @@ impl HubInputs {
             return Err(Error::Offline { what, path: repo.url("").into() });
         }
         let paths = repo.files().iter().map(|file| file.path.as_str());
-        let files = select(paths, subset).map_err(|problem| {
-            Error::Config(format!("{} at {}: {problem}", repo.name(), repo.commit()))
-        })?;
+        let files = select(paths, subset)
+            .map_err(|problem| Error::Config(format!("{} at {}: {problem}", repo.name(), repo.commit())))?;
         let subset = subset.map_or(String::new(), |subset| format!(" {subset}"));
         let revision = format!("{}@{}{subset}", repo.name(), repo.commit());
         Ok(Self { repo: Arc::new(repo), opener: Opener { tar }, revision, files, keep })
@@ -86,23 +85,23 @@ impl Inputs for HubInputs {
 
     fn done(&self, input: usize, scratch: &Path) -> Result<()> {
         if !self.keep && scratch.join(BROUGHT).exists() {
-            self.repo.remove(&self.files[input])?;
+            // The run that brought it may have been another one.
+            self.repo.adopt(&self.files[input]);
+            self.repo.discard(&self.files[input])?;
         }
         Ok(())
     }
 }
 
 /// The files that hold samples: tars where there are some, else parquet files.
-fn select<'a>(
-    paths: impl Iterator<Item = &'a str>,
-    subset: Option<&str>,
-) -> Result<Vec<String>, String> {
+fn select<'a>(paths: impl Iterator<Item = &'a str>, subset: Option<&str>) -> Result<Vec<String>, String> {
     let kinds: Vec<(Kind, &str)> = paths.filter_map(|path| Some((Kind::of(path)?.0, path))).collect();
     if kinds.is_empty() {
         return Err("it has neither tars nor parquet files".to_owned());
     }
     let has_tars = kinds.iter().any(|(kind, _)| *kind != Kind::Parquet);
-    let files = || kinds.iter().filter(|(kind, _)| (*kind != Kind::Parquet) == has_tars).map(|(_, path)| *path);
+    let files =
+        || kinds.iter().filter(|(kind, _)| (*kind != Kind::Parquet) == has_tars).map(|(_, path)| *path);
     let folders: BTreeSet<String> = files().filter_map(folder_of).collect();
     let listed = || folders.iter().cloned().collect::<Vec<_>>().join(", ");
     let Some(subset) = subset else {

@@ -54,8 +54,12 @@ pub enum Kind {
 impl Kind {
     /// The kind that a name tells, and the name without its ending.
     pub fn of(name: &str) -> Option<(Self, &str)> {
-        let endings =
-            [(".tar.gz", Self::TarGz), (".tgz", Self::TarGz), (".tar", Self::Tar), (".parquet", Self::Parquet)];
+        let endings = [
+            (".tar.gz", Self::TarGz),
+            (".tgz", Self::TarGz),
+            (".tar", Self::Tar),
+            (".parquet", Self::Parquet),
+        ];
         endings.iter().find_map(|(ending, kind)| Some((*kind, name.strip_suffix(ending)?)))
     }
 }

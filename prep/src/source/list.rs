@@ -118,7 +118,8 @@ impl List {
 
     fn scan_json_lines(&mut self) -> Result<()> {
         let path = self.options.list.clone();
-        let mut reader = BufReader::with_capacity(1 << 20, self.file.try_clone().map_err(Error::io("read", &path))?);
+        let mut reader =
+            BufReader::with_capacity(1 << 20, self.file.try_clone().map_err(Error::io("read", &path))?);
         let (mut line, mut position, mut number) = (Vec::new(), 0u64, 0u64);
         loop {
             line.clear();
@@ -237,7 +238,9 @@ impl List {
         let (url, license) = (text("url"), text("license"));
         let image = match record.remove(&column) {
             Some(Value::String(image)) => image,
-            other => return Err(bad(&format!("its {column} is no text: {}", other.unwrap_or_default())).into()),
+            other => {
+                return Err(bad(&format!("its {column} is no text: {}", other.unwrap_or_default())).into());
+            }
         };
         Ok(Sample { image, captions: captions?, url, license })
     }
@@ -247,8 +250,7 @@ impl List {
         let place = |name: Option<&str>| name.and_then(|name| names().position(|column| column == name));
         let image = place(self.options.columns.image(names()));
         let caption = place(self.options.columns.caption(names()));
-        let mut sample =
-            Sample { image: String::new(), captions: Vec::new(), url: None, license: None };
+        let mut sample = Sample { image: String::new(), captions: Vec::new(), url: None, license: None };
         let mut due = Some(self.first[row]);
         while let Some(number) = due {
             let bytes = self.record(number)?;
@@ -269,7 +271,8 @@ impl List {
         }
         if sample.image.is_empty() {
             let at = self.records[self.first[row] as usize];
-            let detail = format!("the record at byte {at} of {} names no image", file_name(&self.options.list));
+            let detail =
+                format!("the record at byte {at} of {} names no image", file_name(&self.options.list));
             return Err(Rejection::new(Reason::BadEntry, detail).into());
         }
         Ok(sample)

@@ -15,11 +15,15 @@ use arrow_array::{
 use arrow_schema::{DataType, Schema};
 use parquet::arrow::{
     ProjectionMask,
-    arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+    arrow_reader::{
+        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    },
 };
 use shard::SourceInfo;
 
-use super::{Ids, Listing, LoadError, Loaded, Picture, Reason, Rejection, Source, clean_captions, columns, split_of};
+use super::{
+    Ids, Listing, LoadError, Loaded, Picture, Reason, Rejection, Source, clean_captions, columns, split_of,
+};
 use crate::{Error, Result};
 
 /// Rows that are decoded at once.
@@ -61,12 +65,13 @@ impl Parquet {
     /// `Parse` where it is no parquet, `Layout` where it has no such columns, `Io`.
     pub fn open(path: &Path, name: &str, names: &columns::Names) -> Result<Self> {
         let file = fs_err::File::open(path).map_err(Error::io("open", path))?;
-        let metadata = ArrowReaderMetadata::load(file.file(), ArrowReaderOptions::new().with_skip_arrow_metadata(true))
-            .map_err(|source| Error::Parse {
-            path: path.to_path_buf(),
-            what: "no whole parquet file (download it again)",
-            source: source.into(),
-        })?;
+        let metadata =
+            ArrowReaderMetadata::load(file.file(), ArrowReaderOptions::new().with_skip_arrow_metadata(true))
+                .map_err(|source| Error::Parse {
+                    path: path.to_path_buf(),
+                    what: "no whole parquet file (download it again)",
+                    source: source.into(),
+                })?;
         let schema = metadata.schema();
         let fields = || schema.fields().iter().map(|field| field.name().as_str());
         let image = names.image(fields()).filter(|name| is_image(schema, name));
@@ -76,8 +81,11 @@ impl Parquet {
         let caption = names.caption(fields()).filter(|name| is_caption(schema, name));
         let (Some(image), Some(caption)) = (image, caption) else {
             let missing = if image.is_none() { "images (bytes)" } else { "captions (texts)" };
-            let columns: Vec<String> =
-                schema.fields().iter().map(|field| format!("{} ({})", field.name(), field.data_type())).collect();
+            let columns: Vec<String> = schema
+                .fields()
+                .iter()
+                .map(|field| format!("{} ({})", field.name(), field.data_type()))
+                .collect();
             let problem = format!(
                 "no column of {missing} among {}; say which with --image-column and --caption-column",
                 columns.join(", ")
@@ -115,7 +123,11 @@ impl Parquet {
     }
 
     fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        Error::Parse { path: self.path.clone(), what: "damaged parquet (download it again)", source: source.into() }
+        Error::Parse {
+            path: self.path.clone(),
+            what: "damaged parquet (download it again)",
+            source: source.into(),
+        }
     }
 
     /// A reader that begins at or before `row`, and the row that it begins with.
@@ -134,7 +146,8 @@ impl Parquet {
         let file = fs_err::File::open(&self.path).map_err(Error::io("open", &self.path))?;
         let schema = self.metadata.parquet_schema();
         let columns = [self.image.as_str(), self.caption.as_str()];
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.into_file(), self.metadata.clone());
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file.into_file(), self.metadata.clone());
         let reader = builder
             .with_projection(ProjectionMask::columns(schema, columns))
             .with_row_groups((group..groups.len()).collect())
@@ -147,7 +160,8 @@ impl Parquet {
     /// The batch with `row` in it, and the row's place there.
     fn batch(&self, row: usize) -> Result<(RecordBatch, usize)> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = |(first, batch): &&(usize, RecordBatch)| (*first..*first + batch.num_rows()).contains(&row);
+        let holds =
+            |(first, batch): &&(usize, RecordBatch)| (*first..*first + batch.num_rows()).contains(&row);
         if let Some((first, batch)) = cursor.recent.iter().find(holds) {
             return Ok((batch.clone(), row - first));
         }
@@ -212,11 +226,11 @@ fn bytes_at(array: &dyn Array, row: usize) -> Option<Vec<u8>> {
         DataType::LargeBinary => Some(array.as_bytes::<GenericBinaryType<i64>>().value(row).to_vec()),
         DataType::BinaryView => Some(array.as_binary_view().value(row).to_vec()),
         DataType::Utf8 => Some(array.as_bytes::<GenericStringType<i32>>().value(row).as_bytes().to_vec()),
-        DataType::LargeUtf8 => Some(array.as_bytes::<GenericStringType<i64>>().value(row).as_bytes().to_vec()),
-        DataType::Utf8View => Some(array.as_string_view().value(row).as_bytes().to_vec()),
-        DataType::Struct(_) => {
-            bytes_at(array.as_struct().column_by_name("bytes")?.as_ref(), row)
+        DataType::LargeUtf8 => {
+            Some(array.as_bytes::<GenericStringType<i64>>().value(row).as_bytes().to_vec())
         }
+        DataType::Utf8View => Some(array.as_string_view().value(row).as_bytes().to_vec()),
+        DataType::Struct(_) => bytes_at(array.as_struct().column_by_name("bytes")?.as_ref(), row),
         _ => None,
     }
 }
@@ -250,7 +264,9 @@ impl Source for Parquet {
     fn load(&self, _listing: usize, row: usize, _size: u32) -> Result<Loaded, LoadError> {
         let (batch, row) = self.batch(row)?;
         let column = |name: &str| {
-            batch.column_by_name(name).ok_or_else(|| LoadError::from(self.broken(format!("no column {name}"))))
+            batch
+                .column_by_name(name)
+                .ok_or_else(|| LoadError::from(self.broken(format!("no column {name}"))))
         };
         let texts = texts_at(column(&self.caption)?, row);
         let captions = clean_captions(texts.iter().map(String::as_str))?;

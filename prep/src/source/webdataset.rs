@@ -181,7 +181,8 @@ impl WebDataset {
         let base = member.rsplit('/').next().unwrap_or_default();
         let (key, extension) = base.split_once('.')?;
         let extension = extension.to_ascii_lowercase();
-        let asked = |name: &Option<String>| name.as_deref().map(|name| name.trim_start_matches('.') == extension);
+        let asked =
+            |name: &Option<String>| name.as_deref().map(|name| name.trim_start_matches('.') == extension);
         let is_image = asked(&self.options.columns.image).unwrap_or(IMAGES.contains(&extension.as_str()));
         let is_json = extension == "json";
         // A caption column that is no extension is a key of the JSON.
@@ -217,7 +218,9 @@ impl WebDataset {
             return clean_captions([String::from_utf8_lossy(text).as_ref()]);
         }
         let captions = match &self.options.columns.caption {
-            Some(name) if !TEXTS.contains(&name.trim_start_matches('.')) => captions::of_json_key(text, name)?,
+            Some(name) if !TEXTS.contains(&name.trim_start_matches('.')) => {
+                captions::of_json_key(text, name)?
+            }
             _ => captions::of_json(text)?,
         };
         clean_captions(captions.iter().map(String::as_str))

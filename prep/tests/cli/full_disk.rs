@@ -26,7 +26,10 @@ fn a_full_disk_is_named_and_the_rerun_goes_on() {
                   mount -o remount,size=200m disk; \"$@\" && \"$1\" verify disk/out && cp -r disk/out copied";
     let prep_run = command(&JOB, dir);
     let mut shell = Command::new("unshare");
-    shell.args(["--mount", "--map-root-user", "sh", "-c", script, "sh"]).arg(prep_run.get_program()).args(JOB);
+    shell
+        .args(["--mount", "--map-root-user", "sh", "-c", script, "sh"])
+        .arg(prep_run.get_program())
+        .args(JOB);
     let Ok(output) = shell.current_dir(dir).output() else {
         return skipped("a full disk: there is no program unshare");
     };
@@ -57,7 +60,9 @@ fn a_folder_that_may_not_be_written_is_named() {
         // Root may write anywhere but on a file system that is mounted so.
         let script = "mount -t tmpfs tmpfs disk && mount -o remount,ro disk || exit 77; \"$@\"";
         let mut shell = Command::new("unshare");
-        shell.args(["--mount", "--map-root-user", "sh", "-c", script, "sh"]).arg(command(&JOB, dir).get_program());
+        shell
+            .args(["--mount", "--map-root-user", "sh", "-c", script, "sh"])
+            .arg(command(&JOB, dir).get_program());
         let output = shell.args(JOB).current_dir(dir).output();
         return match output {
             Ok(output) if output.status.code() != Some(77) => {

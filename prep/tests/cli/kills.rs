@@ -86,11 +86,27 @@ fn at_random_moments() {
     let commit = downloads::serve_text_to_image_2m(dir, &server, 4, 40);
     for (path, bytes) in snapshot(&dir.join("local")).unwrap() {
         server.always(&Server::hub_blob(&bytes), Fault::Slow(16 << 10, Duration::from_millis(3)));
-        assert!(!Server::hub_resolve("jackyhate/text-to-image-2M", &commit, path.to_str().unwrap()).is_empty());
+        assert!(
+            !Server::hub_resolve("jackyhate/text-to-image-2M", &commit, path.to_str().unwrap()).is_empty()
+        );
     }
     testkit::source::folder(&dir.join("source"), 300).unwrap();
-    let t2i = ["--dataset", "text-to-image-2m", "--out", "out", "--size", "96", "--shards", "5", "--val", "20"];
-    let list = ["--dataset", "folder", "--from", "source", "--out", "out", "--size", "96", "--shards", "5", "--val", "20"];
+    let t2i =
+        ["--dataset", "text-to-image-2m", "--out", "out", "--size", "96", "--shards", "5", "--val", "20"];
+    let list = [
+        "--dataset",
+        "folder",
+        "--from",
+        "source",
+        "--out",
+        "out",
+        "--size",
+        "96",
+        "--shards",
+        "5",
+        "--val",
+        "20",
+    ];
     let jobs = [
         Job { name: "folder", command: Box::new(|| crate::command(&list, dir)) },
         Job { name: "text-to-image-2m", command: Box::new(|| downloads::command(&t2i, dir, &server)) },

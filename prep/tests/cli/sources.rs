@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use arrow_array::{ArrayRef, BinaryArray, ListArray, RecordBatch, StringArray, StructArray, types::Int32Type};
+use arrow_array::{
+    ArrayRef, BinaryArray, ListArray, RecordBatch, StringArray, StructArray, types::Int32Type,
+};
 use arrow_schema::{DataType, Field};
 use shard::Dataset;
 use testkit::{
@@ -71,7 +73,10 @@ fn csv_rows_of_one_image_are_one_sample() {
     let complaint = prep(&job[..6], dir).complaint();
     assert!(complaint.contains("no column for images: it has name, caption, url"), "{complaint}");
     let left_out = fs_err::read_to_string(dir.join("out/left-out.jsonl")).unwrap();
-    assert!(left_out.contains("\"source_id\":\"list.csv:38\"") && left_out.contains("names no image"), "{left_out}");
+    assert!(
+        left_out.contains("\"source_id\":\"list.csv:38\"") && left_out.contains("names no image"),
+        "{left_out}"
+    );
 }
 
 #[test]
@@ -107,10 +112,14 @@ fn compressed_tars_are_spilled_to_the_same_shards() {
     let dir = folder.path();
     testkit::source::text_to_image_2m(&dir.join("plain"), 4, 15).unwrap();
     compress(&dir.join("plain"), &dir.join("gz"));
-    for (number, more) in
-        [&[][..], &["--limit", "20"], &["--val", "7", "--order", "source"], &["--threads", "1", "--store", "jpeg"]]
-            .into_iter()
-            .enumerate()
+    for (number, more) in [
+        &[][..],
+        &["--limit", "20"],
+        &["--val", "7", "--order", "source"],
+        &["--threads", "1", "--store", "jpeg"],
+    ]
+    .into_iter()
+    .enumerate()
     {
         let of = |from: &str| {
             let job = [&["--dataset", "webdataset", "--from", from][..], more].concat();
@@ -127,7 +136,8 @@ pub(crate) fn parquet(rows: std::ops::Range<u64>, as_struct: bool) -> Vec<u8> {
     let pictures: Vec<Vec<u8>> = rows.clone().map(|row| jpeg(row, 40, 30)).collect();
     let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values(&pictures));
     let image: ArrayRef = if as_struct {
-        let paths: ArrayRef = Arc::new(StringArray::from_iter_values(rows.clone().map(|row| format!("{row}.jpg"))));
+        let paths: ArrayRef =
+            Arc::new(StringArray::from_iter_values(rows.clone().map(|row| format!("{row}.jpg"))));
         Arc::new(StructArray::from(vec![
             (Arc::new(Field::new("bytes", DataType::Binary, true)), bytes),
             (Arc::new(Field::new("path", DataType::Utf8, true)), paths),
@@ -139,7 +149,8 @@ pub(crate) fn parquet(rows: std::ops::Range<u64>, as_struct: bool) -> Vec<u8> {
     let columns: Vec<(&str, ArrayRef)> = if as_struct {
         let texts = rows.map(|row| Some(vec![Some(row as i32)])).collect::<Vec<_>>();
         let numbers = ListArray::from_iter_primitive::<Int32Type, _, _>(texts);
-        let texts: Vec<String> = (0..pictures.len()).map(|row| format!("picture {}", numbers.value(row).len() + row)).collect();
+        let texts: Vec<String> =
+            (0..pictures.len()).map(|row| format!("picture {}", numbers.value(row).len() + row)).collect();
         vec![("id", ids), ("image", image), ("text", Arc::new(StringArray::from(texts)))]
     } else {
         let texts: Vec<String> = rows.map(|row| format!("picture {row}")).collect();
@@ -283,7 +294,10 @@ fn a_source_that_vanishes_ends_the_run_and_is_gone_on_with_when_it_is_back() {
         assert!(err.contains("cannot read source"), "{err}");
         assert!(!dir.join("out/dataset.json").exists());
     }
-    assert_eq!(difference(&undisturbed, &packed(dir, "out", &[&job[..], &["--threads", "1"]].concat())), None);
+    assert_eq!(
+        difference(&undisturbed, &packed(dir, "out", &[&job[..], &["--threads", "1"]].concat())),
+        None
+    );
 }
 
 #[test]
@@ -317,7 +331,8 @@ fn a_dry_run_plans_and_writes_nothing() {
     let dir = folder.path();
     testkit::source::folder(&dir.join("source"), 40).unwrap();
     let planned =
-        prep(&["--dataset", "folder", "--from", "source", "--out", "out", "--val", "5", "--dry-run"], dir).expect(0);
+        prep(&["--dataset", "folder", "--from", "source", "--out", "out", "--val", "5", "--dry-run"], dir)
+            .expect(0);
     assert!(planned.out.contains("would write out: folder (captions.jsonl blake3 "), "{}", planned.out);
     assert!(planned.out.contains("train         35 samples       8 shards"), "{}", planned.out);
     assert!(!dir.join("out").exists());

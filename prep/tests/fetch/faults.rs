@@ -35,6 +35,7 @@ fn what_passes_is_tried_again() {
     survives(5000, vec![Fault::Hangup, Fault::Pass, Fault::Hangup], 7);
     survives(5000, vec![Fault::Pass, Fault::WrongRange(7)], 6);
     survives(5000, vec![Fault::WrongRange(7)], 6);
+    survives(5000, vec![Fault::LessRange(10), Fault::Pass, Fault::LessRange(999)], 7);
     survives(5000, vec![Fault::NotSatisfiable(5000)], 6);
     survives(5000, vec![Fault::NoLength; 5], 5);
     survives(5000, vec![Fault::NoEtag; 5], 5);
@@ -79,16 +80,33 @@ fn retry_after_is_waited_for() {
 #[test]
 fn a_server_without_ranges_is_read_in_one_stream_that_starts_over() {
     let bench = Bench::new(5000);
-    bench.server.always("/file", Fault::NoRanges);
+    bench.server.without_ranges("/file");
     bench.fetch(&expected(&bench.bytes)).unwrap();
     assert_eq!(bench.server.requests().len(), 1);
     bench.assert_fetched(&bench.bytes);
 
-    // No ranges and no length: the end of the connection is the end of the file, and only a digest or a length that
-    // is known tells a cut one.
-    fs_err::remove_file(bench.dest()).unwrap();
-    bench.server.script("/file", [Fault::Status(503, None), Fault::Hangup]);
-    bench.fetch(&expected(&bench.bytes)).unwrap();
+    for (faults, expected) in [
+        (vec![Fault::Cut(4999), Fault::Cut(0), Fault::Status(503, None)], Expected::default()),
+        (vec![Fault::Corrupt, Fault::Hangup], expected(&bench.bytes)),
+        (vec![Fault::NoLength], Expected::default()),
+    ] {
+        fs_err::remove_file(bench.dest()).unwrap();
+        bench.server.forget();
+        let requests = faults.len() + usize::from(!matches!(faults[0], Fault::NoLength));
+        bench.server.script("/file", faults);
+        bench.fetch(&expected).unwrap();
+        bench.assert_fetched(&bench.bytes);
+        assert_eq!(bench.server.requests().len(), requests);
+    }
+}
+
+#[test]
+fn ranges_that_a_server_stops_to_heed_do_not_lose_the_file() {
+    let bench = Bench::new(20_000);
+    let witness = Arc::new(Witness { stop_at: Some(5000), ..Witness::default() });
+    witness.fetcher(bench.settings()).file(&bench.url, &bench.dest(), &Expected::default()).unwrap_err();
+    bench.server.without_ranges("/file");
+    bench.fetch(&Expected::default()).unwrap();
     bench.assert_fetched(&bench.bytes);
 }
 
@@ -109,7 +127,7 @@ fn wrong_bytes_of_the_right_length_start_over_and_then_are_refused() {
     assert_eq!(*expected, format!("sha256 {}", sha256(&bench.bytes)));
     assert!(found.starts_with("sha256 ") && found != expected);
     assert!(!bench.dest().exists());
-    assert_eq!(fs_err::metadata(bench.dest().with_file_name(".file.part")).unwrap().len(), 0, "taken away");
+    bench.assert_clean(&[]);
 }
 
 #[test]
@@ -121,6 +139,18 @@ fn another_length_than_published_is_refused() {
     bench.server.always("/file", Fault::NoLength);
     let error = chain(bench.fetch(&wrong).unwrap_err());
     assert!(error.contains("expected 4999 bytes, found 5000 bytes"), "{error}");
+}
+
+#[test]
+fn a_file_for_which_the_disk_has_no_room_is_refused_before_it_begins() {
+    let bench = Bench::new(5000);
+    bench.server.always("/file", Fault::WrongTotal(u64::MAX / 2));
+    let error = bench.fetch(&Expected::default()).unwrap_err();
+    let Error::Space { needed_bytes, dir, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((*needed_bytes, &**dir), (u64::MAX / 2, bench.dest().parent().unwrap()));
+    assert!(error.to_string().contains(&bench.url), "{error}");
+    assert_eq!(bench.server.requests().len(), 1);
+    assert_eq!(fs_err::metadata(bench.dest().with_file_name(".file.part")).unwrap().len(), 0);
 }
 
 #[test]
@@ -175,6 +205,15 @@ fn nobody_there_is_told_after_all_attempts() {
     drop(bench.server);
     let error = chain(fetcher(settings).file(&url, &dest, &Expected::default()).unwrap_err());
     assert!(error.contains("after 4 failures") && error.contains(&url), "{error}");
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_told() {
+    let bench = Bench::new(1);
+    let url = bench.url.replace("http://", "https://");
+    let error = fetcher(bench.settings()).file(&url, &bench.dest(), &Expected::default()).unwrap_err();
+    assert!(matches!(error, Error::Download { .. }), "{error:?}");
+    assert!(chain(error).contains(&url));
 }
 
 #[test]

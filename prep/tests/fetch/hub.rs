@@ -307,6 +307,11 @@ fn a_file_is_discarded_with_its_blob_but_never_one_that_is_still_pointed_to() {
     repo.fetch("data_512/copy.tar").unwrap();
     assert!(!hub.open(hub.settings()).unwrap().discard("data_512/copy.tar").unwrap());
     assert!(blob.exists());
+    // Its caller may.
+    let again = hub.open(hub.settings()).unwrap();
+    again.adopt("data_512/copy.tar");
+    assert!(again.discard("data_512/copy.tar").unwrap());
+    assert!(!blob.exists());
 }
 
 #[test]

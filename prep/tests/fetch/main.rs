@@ -1,4 +1,5 @@
 //! Downloads against a server of our own that misbehaves on request.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod faults;
 mod file;

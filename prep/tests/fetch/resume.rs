@@ -131,6 +131,27 @@ fn a_stalled_connection_does_not_hold_up_a_stop() {
     resume(&bench, &Expected::default());
 }
 
+#[test]
+fn a_wait_does_not_hold_up_a_stop() {
+    let bench = Bench::new(20_000);
+    bench.server.script("/file", [Fault::Pass, Fault::Pass]);
+    bench.server.always("/file", Fault::Status(429, Some("600")));
+    let stop = Arc::new(AtomicBool::new(false));
+    let settings = FetchSettings { connections: 2, wait_max: Duration::from_secs(600), ..bench.settings() };
+    let fetcher = Fetcher::new(settings, stop.clone());
+    let stopped = std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| fetcher.file(&bench.url, &bench.dest(), &Expected::default()));
+        while bench.server.requests().len() < 3 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        stop.store(true, Ordering::SeqCst);
+        stopped.join().unwrap()
+    });
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    bench.server.always("/file", Fault::Pass);
+    resume(&bench, &Expected::default());
+}
+
 /// The child of the next test: downloads until it is killed.
 #[test]
 #[ignore = "the child of `a_killed_download_goes_on_where_it_was`"]

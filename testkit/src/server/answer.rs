@@ -64,8 +64,12 @@ pub(super) fn answer(stream: &TcpStream, request: &Request, fault: Fault, shared
 }
 
 fn found(request: &Request, fault: &Fault, shared: &Shared) -> Answer {
-    let stored = shared.state().files.get(&request.path).cloned();
+    let (stored, rangeless) = {
+        let state = shared.state();
+        (state.files.get(&request.path).cloned(), state.rangeless.contains(&request.path))
+    };
     match stored {
+        Some(stored) if rangeless => file(request, &stored, &Fault::NoRanges),
         Some(stored) => file(request, &stored, fault),
         None => hub::answer(request, shared).unwrap_or_else(|| Answer::whole(404, b"nothing here".to_vec())),
     }
@@ -86,7 +90,9 @@ pub(super) fn file(request: &Request, stored: &Stored, fault: &Fault) -> Answer 
             .with("Content-Range", format!("bytes */{length}")),
         Some((first, last)) => {
             let end = last.map_or(length as u64, |last| (last + 1).min(length as u64));
+            let end = if let Fault::LessRange(most) = fault { end.min(first + most.max(&1)) } else { end };
             let shift = if let Fault::WrongRange(shift) = fault { *shift } else { 0 };
+            let length = if let Fault::WrongTotal(total) = fault { *total } else { length as u64 };
             let said = format!("bytes {}-{}/{length}", first + shift, end - 1 + shift);
             Answer { status: 206, part: first as usize..end as usize, ..answer }
                 .with("Content-Range", said)

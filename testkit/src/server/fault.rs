@@ -25,6 +25,10 @@ pub enum Fault {
     NoRanges,
     /// The bytes asked for, but said to be this many bytes further on.
     WrongRange(u64),
+    /// Fewer bytes than were asked for, and said to be so.
+    LessRange(u64),
+    /// A range of a file that is said to have this many bytes.
+    WrongTotal(u64),
     /// 416, as if the file had just this many bytes.
     NotSatisfiable(u64),
     /// No `Content-Length`: the end of the connection ends the body.

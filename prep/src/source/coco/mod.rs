@@ -66,7 +66,8 @@ impl Coco {
             digest.update(hash.as_bytes());
             let images = Images::find(dir, folder)?;
             if images.is_none() {
-                let problem = format!("captions of {split} are there, but neither {folder}/ nor {folder}.zip");
+                let problem =
+                    format!("captions of {split} are there, but neither {folder}/ nor {folder}.zip");
                 return Err(layout(problem));
             }
             source.images[number] = images;
@@ -89,7 +90,8 @@ impl Coco {
 
     fn push(&mut self, split: &str, entries: Vec<Entry>) {
         // The stem is COCO's own id: it is what every other tool prints.
-        let stem = |entry: &Entry| entry.file_name.strip_suffix(".jpg").unwrap_or(&entry.file_name).to_owned();
+        let stem =
+            |entry: &Entry| entry.file_name.strip_suffix(".jpg").unwrap_or(&entry.file_name).to_owned();
         self.listings.push(Listing { split: split.to_owned(), ids: entries.iter().map(stem).collect() });
         self.splits.push(entries);
     }
@@ -108,7 +110,8 @@ impl Coco {
         let mut splits: [Vec<Entry>; 3] = Default::default();
         let names = ["train", "val", "test"];
         for image in parsed.images {
-            let Some(split) = image.split().and_then(|split| names.iter().position(|name| *name == split)) else {
+            let Some(split) = image.split().and_then(|split| names.iter().position(|name| *name == split))
+            else {
                 continue;
             };
             // Pictures that are not at hand, such as train where only val was downloaded, are not listed.
@@ -182,7 +185,8 @@ impl Source for Coco {
         let captions = clean_captions(entry.captions.iter().map(String::as_str))?;
         // Karpathy's splits draw from both; its own is tried first.
         let own = usize::from(self.listings[listing].split != "train");
-        let sides = [own, 1 - own].map(|side| self.images[side].as_ref().map(|images| (images, FOLDERS[side].1)));
+        let sides =
+            [own, 1 - own].map(|side| self.images[side].as_ref().map(|images| (images, FOLDERS[side].1)));
         let present = sides.iter().flatten().find(|(images, folder)| images.has(folder, &entry.file_name));
         let Some((images, folder)) = present.or(sides.iter().flatten().next()) else {
             let problem = "no pictures are there".to_owned();

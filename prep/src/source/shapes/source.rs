@@ -4,7 +4,7 @@
 use shard::SourceInfo;
 
 use super::{GENERATOR, Scene, ShapesSource, ShapesSplit};
-use crate::source::{Listing, Loaded, Picture, LoadError, Source};
+use crate::source::{Listing, LoadError, Loaded, Picture, Source};
 
 /// `shapes`, with a number of scenes in each split.
 #[derive(Debug)]
