@@ -137,7 +137,11 @@ impl LocalInputs {
     pub fn open(dir: &Path, files: Vec<PathBuf>, tar: TarOptions) -> Result<Self> {
         let names: Vec<String> = files
             .iter()
-            .map(|path| path.strip_prefix(dir).unwrap_or(path).to_string_lossy().into_owned())
+            .map(|path| {
+                // A file that was named itself is below nothing.
+                let below = path.strip_prefix(dir).ok().filter(|below| !below.as_os_str().is_empty());
+                below.unwrap_or(Path::new(path.file_name().unwrap_or_default())).to_string_lossy().into_owned()
+            })
             .collect();
         let mut digest = blake3::Hasher::new();
         for (path, name) in files.iter().zip(&names) {
@@ -157,7 +161,11 @@ impl LocalInputs {
     pub fn find(dir: &Path, dataset: &'static str, endings: &[&str]) -> Result<Vec<PathBuf>> {
         let files = if dir.is_file() { vec![dir.to_path_buf()] } else { find_files(dir, 3, endings)? };
         if files.is_empty() {
-            let problem = format!("expected files {} below it", endings.join(", "));
+            let example = match dataset {
+                "text-to-image-2m" => " such as data_512_2M/data_000000.tar",
+                _ => "",
+            };
+            let problem = format!("expected files{example} ({}) below it", endings.join(", "));
             return Err(Error::Layout { dataset, path: dir.to_path_buf(), problem });
         }
         Ok(files)
