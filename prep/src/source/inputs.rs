@@ -140,7 +140,10 @@ impl LocalInputs {
             .map(|path| {
                 // A file that was named itself is below nothing.
                 let below = path.strip_prefix(dir).ok().filter(|below| !below.as_os_str().is_empty());
-                below.unwrap_or(Path::new(path.file_name().unwrap_or_default())).to_string_lossy().into_owned()
+                below
+                    .unwrap_or(Path::new(path.file_name().unwrap_or_default()))
+                    .to_string_lossy()
+                    .into_owned()
             })
             .collect();
         let mut digest = blake3::Hasher::new();
