@@ -75,7 +75,11 @@ pub(crate) fn verified(dir: &Path, report: &verify::Report, json: bool) {
     }
     let (shards, samples, bytes) = (report.shards, report.samples, human_bytes(report.bytes));
     if report.is_sound() {
-        line(&format!("{}: sound: {shards} shards, {samples} samples, {bytes} read", dir.display()));
+        let what = match report.depth {
+            verify::Depth::Full => "sound",
+            verify::Depth::Quick => "sound in structure (payloads were not read)",
+        };
+        line(&format!("{}: {what}: {shards} shards, {samples} samples, {bytes} read", dir.display()));
         line(&format!("fingerprint {}", report.fingerprint.as_deref().unwrap_or_default()));
     } else {
         let damages = report.damages.len() as u64 + report.damages_omitted;
