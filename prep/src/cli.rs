@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::plan::Validation;
+use crate::{near, plan::Validation};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,6 +15,8 @@ Examples:
   prep --dataset text-to-image-2m --from /data/t2i --shards 512 --store jpeg
   prep verify data/coco                                  # in CI: exit 0 sound, 1 damaged, 2 could not run
   prep inspect data/coco --grid samples.png
+  prep inspect data/coco --html report.html              # samples, captions, left out, near-duplicates
+  prep inspect data/coco --near                          # nearly the same pictures, across splits first
 
 Exit codes: 0 success, 1 damage found, 2 the command could not be carried out.";
 
@@ -141,7 +143,7 @@ pub struct VerifyArgs {
 /// Options of `prep inspect`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  prep inspect data/coco\n  prep inspect data/coco --grid samples.png --samples 40 --split val"
+    after_help = "Examples:\n  prep inspect data/coco\n  prep inspect data/coco --grid samples.png --samples 40 --split val\n  prep inspect data/coco --html report.html\n  prep inspect data/coco --near --json | jq '.near.relations[0]'"
 )]
 pub struct InspectArgs {
     /// The data set.
@@ -149,7 +151,19 @@ pub struct InspectArgs {
     /// Draw a sheet of samples with their captions.
     #[arg(long, value_name = "FILE.png")]
     pub grid: Option<PathBuf>,
-    /// How many samples to draw.
+    /// Write all of it as one page: samples, captions, sizes, what was left out, near-duplicates side by side.
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
+    /// List pictures that are nearly the same, across splits first.
+    ///
+    /// Each stored picture gets a perceptual hash of 64 bits; pairs whose hashes differ in few bits are listed. Found
+    /// are pictures of another quality, size or brightness and slightly cropped ones; not mirrored or turned ones.
+    #[arg(long)]
+    pub near: bool,
+    /// Most bits of 64 in which two pictures of --near or --html may differ.
+    #[arg(long, default_value_t = near::DISTANCE_DEFAULT, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=i64::from(near::DISTANCE_MAX)))]
+    pub max_distance: u32,
+    /// How many samples to draw (with --html, of each split).
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=400))]
     pub samples: u16,
     /// Which split to draw [default: the first].
@@ -158,4 +172,7 @@ pub struct InspectArgs {
     /// Print the numbers as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Threads [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
 }

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 mod contain;
 mod error;
+pub mod near;
 mod ordered;
 pub mod pack;
 pub mod pixels;

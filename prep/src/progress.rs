@@ -33,6 +33,11 @@ pub(crate) fn bytes(count: u64, prefix: &'static str) -> ProgressBar {
     bar(count, "{prefix:>9} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec:>12}  {eta} left", prefix)
 }
 
+/// A bar over samples.
+pub(crate) fn samples(count: u64, prefix: &'static str) -> ProgressBar {
+    bar(count, "{prefix:>9} {wide_bar} {human_pos}/{human_len} samples  {per_sec:>12}  {eta} left", prefix)
+}
+
 fn bar(count: u64, template: &str, prefix: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(count).with_style(style).with_prefix(prefix)

@@ -3,8 +3,10 @@
 
 mod bad_samples;
 mod damage;
+mod inspect;
 mod interrupted;
 mod mistakes;
+mod near;
 mod same_bytes;
 
 use std::{
