@@ -148,3 +148,27 @@ fn the_same_data_give_the_same_page() {
     prep(&["inspect", "out", "--grid", "grid.png", "--html", "more.html"], dir).expect(0);
     assert!(fs_err::read(dir.join("grid.png")).unwrap().starts_with(b"\x89PNG"));
 }
+
+/// What the example for GitHub Actions types is what prep takes.
+#[test]
+fn the_workflow_for_users_runs() {
+    let folder = prepared();
+    let workflow = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/github-actions/validate-shards.yml");
+    let workflow = fs_err::read_to_string(workflow).unwrap();
+    let lines: Vec<&str> =
+        workflow.lines().filter_map(|line| line.trim().strip_prefix("run: prep ")).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for line in lines {
+        let (typed, into) = line.split_once(" > ").unwrap_or((line, ""));
+        let words: Vec<&str> = typed
+            .split(' ')
+            .map(|word| word.replace("\"$DATASET\"", "out"))
+            .map(|word| &*word.leak())
+            .collect();
+        let told = prep(&words, folder.path()).expect(0).out;
+        if into.ends_with(".json") {
+            let verdict: serde_json::Value = serde_json::from_str(&told).unwrap();
+            assert!(verdict["report"]["damages"].is_array(), "the path that the workflow's jq reads");
+        }
+    }
+}

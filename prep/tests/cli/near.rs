@@ -121,7 +121,7 @@ fn copies_are_found_and_nothing_else() {
     let exact = near(dir, &["--max-distance", "0"]);
     let pairs: u64 =
         exact["relations"].as_array().unwrap().iter().map(|of| of["pairs"].as_u64().unwrap()).sum();
-    assert!((6..9).contains(&pairs), "{exact}");
+    assert!((6..=9).contains(&pairs), "{exact}");
 }
 
 #[test]

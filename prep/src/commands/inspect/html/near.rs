@@ -63,10 +63,8 @@ fn pairs(html: &mut String, album: &Album<'_>, relation: &Relation) -> Result<()
     if across && count == 0 {
         html.push_str("<p class=\"good\">No picture of one is nearly one of the other.</p>");
     } else if across {
-        let _ = write!(
-            html,
-            "<p class=\"alarm\">What is measured on {two} is in part what was seen in {one}.</p>"
-        );
+        let _ =
+            write!(html, "<p class=\"alarm\">Of {two}, these may have been seen in {one}: look at them.</p>");
     }
     if relation.listed.is_empty() {
         return Ok(());
