@@ -6,6 +6,10 @@
 //! or by at most `r − 1` in one of the others, or else the sum would be greater; so only the buckets so close are looked
 //! at. Each table keeps its own copy of the hashes, for a bucket is then read front to back: 12 bytes a hash and table,
 //! 97 MB for 2,000,000 hashes. It leaves out what was hashed.
+//!
+//! Measured with 2,000,000 random hashes on two busy Zen 4 cores: made in 0.4 to 0.9 s; all pairs within 4, 6,
+//! 8 and 10 bits in 2 to 3, 5 to 6, 14 to 20 and 33 to 48 s (chance makes 0, 5, 554 and 20,045 of them); the nearest within
+//! 6 bits in 15 to 40 µs.
 
 use rayon::prelude::*;
 
