@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn too_many_pairs_are_cut_and_told_the_same_way_each_time() {
         let mut state = 3;
-        let hashes: Vec<u64> = (0..2_000).map(|_| 0xff00 | random(&mut state) % 16).collect();
+        let hashes: Vec<u64> = (0..2_000).map(|_| 0xff00 | (random(&mut state) % 16)).collect();
         let index = Index::new(hashes);
         let (pairs, complete) = index.pairs(4, 1_000);
         assert!(!complete);
