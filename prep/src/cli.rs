@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::plan::Validation;
+use crate::{near, plan::Validation};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +18,8 @@ Examples:
   prep --dataset webdataset --from tars --out data/mine
   prep verify data/coco                                  # in CI: exit 0 sound, 1 damaged, 2 could not run
   prep inspect data/coco --grid samples.png
+  prep inspect data/coco --html report.html              # samples, captions, left out, near-duplicates
+  prep inspect data/coco --near                          # nearly the same pictures, across splits first
 
 The environment: HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_CACHE as for every tool of the Hub; COCO_ENDPOINT for a
 mirror of http://images.cocodataset.org.
@@ -42,7 +44,7 @@ pub struct Cli {
 /// What to do with a data set that is there.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check every byte of a data set; exit 1 if any is wrong.
+    /// Check every byte of a data set, or with --quick its structure; exit 1 if anything is wrong.
     Verify(VerifyArgs),
     /// Say what is in a data set, and draw some of it.
     Inspect(InspectArgs),
@@ -237,11 +239,19 @@ pub struct PackArgs {
 /// Options of `prep verify`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  prep verify data/coco\n  prep verify data/coco --json | jq .report.damages"
+    after_help = "Examples:\n  prep verify data/coco\n  prep verify data/coco --quick\n  prep verify data/coco --json | jq .report.damages"
 )]
 pub struct VerifyArgs {
     /// The data set.
     pub dir: PathBuf,
+    /// Check the structure alone, in seconds.
+    ///
+    /// Read are the manifest with its digest, the presence and length of every file, every byte of the indexes (rows,
+    /// their checksums, ranges, order, keys), the tar header in front of each member, and the end of each archive.
+    /// NOT found are changed bytes of pictures, of JSONs, of padding and of side tables: for those, leave --quick
+    /// away.
+    #[arg(long)]
+    pub quick: bool,
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
@@ -253,7 +263,7 @@ pub struct VerifyArgs {
 /// Options of `prep inspect`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  prep inspect data/coco\n  prep inspect data/coco --grid samples.png --samples 40 --split val"
+    after_help = "Examples:\n  prep inspect data/coco\n  prep inspect data/coco --grid samples.png --samples 40 --split val\n  prep inspect data/coco --html report.html\n  prep inspect data/coco --near --json | jq '.near.relations[0]'"
 )]
 pub struct InspectArgs {
     /// The data set.
@@ -261,7 +271,19 @@ pub struct InspectArgs {
     /// Draw a sheet of samples with their captions.
     #[arg(long, value_name = "FILE.png")]
     pub grid: Option<PathBuf>,
-    /// How many samples to draw.
+    /// Write all of it as one page: samples, captions, sizes, what was left out, near-duplicates side by side.
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
+    /// List pictures that are nearly the same, across splits first.
+    ///
+    /// Each stored picture gets a perceptual hash of 64 bits; pairs whose hashes differ in few bits are listed. Found
+    /// are pictures of another quality, size or brightness and slightly cropped ones; not mirrored or turned ones.
+    #[arg(long)]
+    pub near: bool,
+    /// Most bits of 64 in which two pictures of --near or --html may differ.
+    #[arg(long, default_value_t = near::DISTANCE_DEFAULT, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=i64::from(near::DISTANCE_MAX)))]
+    pub max_distance: u32,
+    /// How many samples to draw (with --html, of each split).
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=400))]
     pub samples: u16,
     /// Which split to draw [default: the first].
@@ -270,4 +292,7 @@ pub struct InspectArgs {
     /// Print the numbers as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Threads [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
 }

@@ -10,6 +10,7 @@ mod contain;
 mod error;
 pub mod fetch;
 mod ledger;
+pub mod near;
 pub mod open;
 mod ordered;
 pub mod output;

@@ -50,6 +50,11 @@ pub(crate) fn bytes(count: u64, prefix: &'static str) -> ProgressBar {
     bar(count, "{prefix:>9} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec:>12}  {eta} left", prefix)
 }
 
+/// A bar over samples.
+pub(crate) fn samples(count: u64, prefix: &'static str) -> ProgressBar {
+    bar(count, COUNTED, prefix)
+}
+
 /// The bars of this process: drawn together, so that none writes over another.
 pub(crate) fn all() -> &'static MultiProgress {
     static ALL: OnceLock<MultiProgress> = OnceLock::new();

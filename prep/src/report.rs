@@ -5,7 +5,12 @@ use std::{io::Write as _, path::Path, time::Duration};
 
 use shard::{Manifest, SourceInfo, verify};
 
-use crate::{commands::inspect::Summary, pack::PackSettings, plan::Plan};
+use crate::{
+    commands::inspect::Summary,
+    near::{Member, NearDuplicates},
+    pack::PackSettings,
+    plan::Plan,
+};
 
 /// `1.23 GB` of decimal units.
 pub(crate) fn human_bytes(bytes: u64) -> String {
@@ -96,7 +101,11 @@ pub(crate) fn verified(dir: &Path, report: &verify::Report, json: bool) {
     }
     let (shards, samples, bytes) = (report.shards, report.samples, human_bytes(report.bytes));
     if report.is_sound() {
-        line(&format!("{}: sound: {shards} shards, {samples} samples, {bytes} read", dir.display()));
+        let what = match report.depth {
+            verify::Depth::Full => "sound",
+            verify::Depth::Quick => "sound in structure (payloads were not read)",
+        };
+        line(&format!("{}: {what}: {shards} shards, {samples} samples, {bytes} read", dir.display()));
         line(&format!("fingerprint {}", report.fingerprint.as_deref().unwrap_or_default()));
     } else {
         let damages = report.damages.len() as u64 + report.damages_omitted;
@@ -108,7 +117,7 @@ pub(crate) fn verified(dir: &Path, report: &verify::Report, json: bool) {
 }
 
 /// What is in a data set.
-pub(crate) fn inspected(dir: &Path, summary: &Summary, json: bool) {
+pub(crate) fn inspected(dir: &Path, summary: &Summary, list_near: bool, json: bool) {
     if json {
         line(&serde_json::to_string_pretty(summary).unwrap_or_default());
         return;
@@ -151,6 +160,46 @@ pub(crate) fn inspected(dir: &Path, summary: &Summary, json: bool) {
         for (reason, count) in &split.left_out {
             line(&format!("         left out: {count} {reason}"));
         }
+    }
+    if let Some(near) = &summary.near {
+        near_duplicates(near, if list_near { NEAR_PAIRS_PRINTED } else { 0 });
+    }
+}
+
+/// Near-duplicate pairs of each relation that are printed; `--json` and `--html` have more.
+const NEAR_PAIRS_PRINTED: usize = 20;
+
+fn near_duplicates(near: &NearDuplicates, printed: usize) {
+    let (compared, most) = (near.compared, near.max_distance);
+    line(&format!("  near-duplicates: {compared} pictures compared, pairs of at most {most} bits of 64"));
+    if near.flat > 0 {
+        line(&format!("         {} flat pictures (one colour, a gradient) were not compared", near.flat));
+    }
+    if !near.complete {
+        line("         there are more pairs than could be counted: a lower --max-distance finds fewer");
+    }
+    let name = |member: &Member| format!("{}/{}", member.split, member.key);
+    for relation in &near.relations {
+        let [one, two] = &relation.splits;
+        let of =
+            if relation.is_across() { format!("across {one} and {two}") } else { format!("within {one}") };
+        let (pairs, noun) = (relation.pairs, if relation.pairs == 1 { "pair" } else { "pairs" });
+        line(&format!("         {of}: {pairs} {noun}"));
+        for pair in relation.listed.iter().take(printed) {
+            let (first, second) = (name(&pair.first), name(&pair.second));
+            line(&format!("           {:>2} bits  {first}  {second}", pair.distance));
+        }
+        let more = relation.pairs.saturating_sub(printed as u64);
+        if printed > 0 && more > 0 {
+            line(&format!("           and {more} more"));
+        }
+    }
+    if let Some(largest) = near.clusters.first() {
+        let (count, size) = (near.cluster_count, largest.size);
+        line(&format!(
+            "         {count} clusters, the largest of {size}, with {}",
+            name(&largest.members[0])
+        ));
     }
 }
 

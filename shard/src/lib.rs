@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+mod arrow_layout;
 #[cfg(unix)]
 mod bus_error;
 pub mod checksum;

@@ -8,7 +8,8 @@ use arrow_array::{Array, RecordBatch, StringArray, cast::AsArray};
 use arrow_schema::{ArrowError, DataType};
 
 use crate::{
-    Dataset, Error, Manifest, Result, ShardReader, SideTableEntry, checksum, manifest, replace_file,
+    Dataset, Error, Manifest, Result, ShardReader, SideTableEntry, arrow_layout, checksum, manifest,
+    replace_file,
 };
 
 /// Largest side table that is read into memory.
@@ -71,12 +72,17 @@ pub fn read(dataset: &Dataset, split: &str, shard: usize, table: &str) -> Result
     if digest != listed.blake3 {
         return Err(Error::corrupt(&path, 0, "BLAKE3 of the file", &listed.blake3, digest));
     }
+    arrow_layout::check(&bytes, &path)?;
     let arrow = |source: ArrowError| Error::Arrow { path: path.clone(), source };
-    let reader = arrow_ipc::reader::FileReader::try_new(Cursor::new(bytes), None).map_err(arrow)?;
-    let schema = reader.schema();
-    let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().map_err(arrow)?;
+    // What the check of the layout leaves (an offset that is not aligned, say) Arrow's reader meets with an assertion.
+    let batches = std::panic::catch_unwind(|| -> Result<Vec<RecordBatch>, ArrowError> {
+        arrow_ipc::reader::FileReader::try_new(Cursor::new(bytes), None)?.collect()
+    });
+    let batches = batches
+        .map_err(|_| Error::corrupt(&path, 0, "Arrow file", "what Arrow's reader accepts", "a panic of it"))?
+        .map_err(arrow)?;
     let [batch] = <[RecordBatch; 1]>::try_from(batches)
-        .map_err(|batches| Error::corrupt(&path, 0, format!("batches of {schema}"), 1, batches.len()))?;
+        .map_err(|batches| Error::corrupt(&path, 0, "record batches", 1, batches.len()))?;
     check_keys(&ShardReader::open(&dir, entry, &dataset.manifest().image)?, &batch, &path)?;
     Ok(batch)
 }

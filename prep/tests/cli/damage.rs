@@ -159,3 +159,31 @@ fn the_report_says_file_sample_offset_expected_and_found() {
     }
     assert_ne!(damage["expected"], damage["found"]);
 }
+
+#[test]
+fn a_quick_check_says_that_it_was_quick_and_passes_over_pixels() {
+    let (folder, files) = prepared();
+    let dir = folder.path();
+    let quick = |code| prep(&["verify", "out", "--quick"], dir).expect(code).out;
+    let json = |more: &[&str]| -> Value {
+        serde_json::from_str(&prep(&[&["verify", "out", "--json"], more].concat(), dir).expect(0).out)
+            .unwrap()
+    };
+    assert_eq!(json(&[])["report"]["depth"], "full");
+    let report = &json(&["--quick"])["report"];
+    assert_eq!(report["depth"], "quick");
+    assert!(report["bytes"].as_u64().unwrap() < json(&[])["report"]["bytes"].as_u64().unwrap());
+    assert!(quick(0).contains("sound in structure (payloads were not read)"));
+    // Byte 700 is a pixel, byte 3 a letter of the first header.
+    let path = dir.join("out/train/shard-000001.tar");
+    for (byte, code) in [(700, 0), (3, 1)] {
+        let mut bytes = files[Path::new("train/shard-000001.tar")].clone();
+        bytes[byte] ^= 0x10;
+        fs_err::write(&path, &bytes).unwrap();
+        let verdict = quick(code);
+        assert_eq!(verdict.contains("train/shard-000001.tar"), code == 1, "{verdict}");
+        prep(&["verify", "out"], dir).expect(1);
+    }
+    fs_err::remove_file(dir.join("out/dataset.json")).unwrap();
+    prep(&["verify", "out", "--quick"], dir).expect(2);
+}

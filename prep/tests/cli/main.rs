@@ -5,9 +5,11 @@ mod bad_samples;
 mod damage;
 mod downloads;
 mod full_disk;
+mod inspect;
 mod interrupted;
 mod kills;
 mod mistakes;
+mod near;
 mod same_bytes;
 mod sources;
 

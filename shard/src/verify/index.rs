@@ -1,7 +1,10 @@
 //! A shard's index under check. An index is a pure function of its tar, so a damaged one is rebuilt and compared:
 //! that names the very byte. It leaves out the tar's own bytes.
 
-use super::{Damage, Files, Opened, Plan, ShardReport};
+use super::{
+    Damage, Depth, Plan, ShardReport,
+    files::{Files, Opened},
+};
 use crate::{
     ImageSettings, Index, IndexRow, Manifest, Payload, Result, Row, SampleMeta, ShardEntry, checksum, index,
     tar,
@@ -47,7 +50,9 @@ pub(super) fn check(
             }
         };
     }
-    let rebuilt = rebuild(tar, &manifest.image).map(|rows| {
+    // To rebuild an index is to read the whole tar.
+    let rows = if plan.depth == Depth::Full { rebuild(tar, &manifest.image) } else { None };
+    let rebuilt = rows.map(|rows| {
         let bytes = index::encode(&rows, &manifest.image, &table.path);
         bytes.map(|bytes| (rows, bytes))
     });
@@ -73,7 +78,7 @@ pub(super) fn check(
         }
     };
     if report.damages.len() == listed {
-        report.add(table.digest_damage(&entry.index_blake3));
+        report.damages.extend(table.digest_damage(&entry.index_blake3));
     }
     Ok(Rows::Damaged(index))
 }

@@ -3,77 +3,23 @@
 //! offset, expected and found.
 //!
 //! [`Plan::of`] reads the manifest and lists the files, [`Plan::check_shard`] checks one shard (callers run these
-//! on as many threads as they like), [`Plan::conclude`] checks what holds between shards. It leaves out threads,
-//! progress and printing.
+//! on as many threads as they like), [`Plan::conclude`] checks what holds between shards. [`Plan::quick`] makes it
+//! a check of the structure alone, as [`Depth::Quick`] says. It leaves out threads, progress and printing.
 
+mod damage;
+mod files;
 mod index;
 mod tar;
+
+pub use damage::{DAMAGES_LISTED_MAX, Damage, Depth, Report};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
-
-use crate::{Corruption, Error, Manifest, Result, ShardEntry, checksum, manifest, mmap::Mapping};
-
-/// Damages that are listed for one file; more are counted.
-pub const DAMAGES_LISTED_MAX: usize = 16;
-
-/// One broken promise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Damage {
-    /// The file, relative to the data set: `train/shard-000003.tar`.
-    pub file: String,
-    /// The sample, where one is hit.
-    pub key: Option<String>,
-    /// Where, in bytes from the start of the file, where there is such a place.
-    pub offset: Option<u64>,
-    /// Which promise.
-    pub problem: String,
-    /// What is promised.
-    pub expected: String,
-    /// What is there.
-    pub found: String,
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.file)?;
-        if let Some(key) = &self.key {
-            write!(f, ": sample {key}")?;
-        }
-        if let Some(offset) = self.offset {
-            write!(f, ": byte {offset}")?;
-        }
-        write!(f, ": {}: expected {}, found {}", self.problem, self.expected, self.found)
-    }
-}
-
-/// What a check of a data set found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// The data set's fingerprint, where the manifest could be read.
-    pub fingerprint: Option<String>,
-    /// Shards checked.
-    pub shards: u64,
-    /// Samples checked.
-    pub samples: u64,
-    /// Bytes read.
-    pub bytes: u64,
-    /// What is wrong, in the order of files.
-    pub damages: Vec<Damage>,
-    /// Damages beyond those listed.
-    pub damages_omitted: u64,
-}
-
-impl Report {
-    /// Whether every promise holds.
-    pub fn is_sound(&self) -> bool {
-        self.damages.is_empty()
-    }
-}
+use crate::{Corruption, Error, Manifest, Result, ShardEntry, manifest, tar as archive};
+use files::{Files, Listed};
 
 /// Checks a whole data set in this thread.
 ///
@@ -90,7 +36,7 @@ pub fn dataset(dir: impl AsRef<Path>) -> Result<Report> {
 pub struct Job {
     split: usize,
     shard: usize,
-    /// Bytes of its files, for a progress bar.
+    /// Bytes that its check reads, for a progress bar.
     pub bytes: u64,
 }
 
@@ -126,6 +72,7 @@ impl ShardReport {
 #[derive(Debug)]
 pub struct Plan {
     dir: PathBuf,
+    depth: Depth,
     manifest: Option<Manifest>,
     damages: Vec<Damage>,
     jobs: Vec<Job>,
@@ -141,6 +88,7 @@ impl Plan {
     pub fn of(dir: &Path) -> Result<Self> {
         let mut plan = Self {
             dir: dir.to_path_buf(),
+            depth: Depth::Full,
             manifest: None,
             damages: Vec::new(),
             jobs: Vec::new(),
@@ -174,12 +122,26 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same check without the payloads: what [`Depth::Quick`] says is read, and no more.
+    #[must_use]
+    pub fn quick(mut self) -> Self {
+        self.depth = Depth::Quick;
+        let Some(manifest) = &self.manifest else { return self };
+        for job in &mut self.jobs {
+            let entry = &manifest.splits[job.split].shards[job.shard];
+            let headers = entry.samples.saturating_mul(2 * archive::BLOCK_BYTES);
+            job.bytes = entry.index_bytes.saturating_add(headers).saturating_add(archive::END_BYTES);
+        }
+        self
+    }
+
     /// The shards to check.
     pub fn jobs(&self) -> &[Job] {
         &self.jobs
     }
 
-    /// Checks one shard: both files whole, every header, payload, row and JSON.
+    /// Checks one shard: both files whole, every header, payload, row and JSON; a quick check leaves out what
+    /// [`Depth::Quick`] says.
     ///
     /// # Errors
     /// `Io` where a file is there and cannot be read.
@@ -190,10 +152,11 @@ impl Plan {
         let entry = &split.shards[job.shard];
         let mut report = ShardReport { samples: entry.samples, ..Default::default() };
         self.check_side_tables(&split.name, entry, &mut report)?;
-        let tar =
-            self.open(&split.name, &entry.tar_name(), entry.tar_bytes, &entry.tar_blake3, &mut report)?;
-        let table =
-            self.open(&split.name, &entry.index_name(), entry.index_bytes, &entry.index_blake3, &mut report)?;
+        let listed = Listed { name: entry.tar_name(), bytes: entry.tar_bytes, blake3: &entry.tar_blake3 };
+        let tar = self.open(&split.name, &listed, self.depth == Depth::Full, &mut report)?;
+        let listed =
+            Listed { name: entry.index_name(), bytes: entry.index_bytes, blake3: &entry.index_blake3 };
+        let table = self.open(&split.name, &listed, true, &mut report)?;
         let (Some(tar), Some(table)) = (tar, table) else { return Ok(report) };
         if tar.exchanged || table.exchanged {
             return Ok(report); // its bytes are another shard's: each would be reported
@@ -208,6 +171,7 @@ impl Plan {
     /// keys are unique without regard to case, and source order goes on from shard to shard.
     pub fn conclude(self, shards: Vec<ShardReport>) -> Report {
         let mut report = Report {
+            depth: self.depth,
             fingerprint: self.manifest.as_ref().map(|manifest| manifest.fingerprint.clone()),
             shards: shards.len() as u64,
             ..Default::default()
@@ -268,63 +232,14 @@ impl Plan {
             .unwrap_or_default()
     }
 
-    /// A shard's file, mapped, its length and digest checked; `None` where it is missing.
-    fn open(
-        &self,
-        split: &str,
-        name: &str,
-        bytes: u64,
-        blake3: &str,
-        report: &mut ShardReport,
-    ) -> Result<Option<Opened>> {
-        let path = self.dir.join(split).join(name);
-        let file = format!("{split}/{name}");
-        if !path.is_file() {
-            report.add(Damage {
-                file,
-                key: None,
-                offset: None,
-                problem: "the file is missing".to_owned(),
-                expected: format!("{bytes} bytes"),
-                found: "no file".to_owned(),
-            });
-            return Ok(None);
-        }
-        let map = Mapping::open(&path)?;
-        map.advise(crate::mmap::Advice::Sequential, 0, usize::MAX);
-        let found = map.bytes().len() as u64;
-        report.bytes += found;
-        let digest = checksum::blake3_hex(map.bytes());
-        let sound = digest == blake3;
-        let other = self.file_of_digest.get(&digest).filter(|other| !sound && **other != file);
-        if let Some(other) = other {
-            report.add(Damage {
-                file: file.clone(),
-                key: None,
-                offset: Some(0),
-                problem: "the file holds another's bytes".to_owned(),
-                expected: format!("BLAKE3 {blake3}"),
-                found: format!("{digest}, which is {other}"),
-            });
-        } else if found != bytes {
-            report.add(Damage {
-                file: file.clone(),
-                key: None,
-                offset: Some(found.min(bytes)),
-                problem: "length of the file".to_owned(),
-                expected: format!("{bytes} bytes"),
-                found: format!("{found} bytes"),
-            });
-        }
-        Ok(Some(Opened { path, file, map, digest, sound, exchanged: other.is_some() }))
-    }
-
     fn check_side_tables(&self, split: &str, entry: &ShardEntry, report: &mut ShardReport) -> Result<()> {
         for (table, listed) in &entry.side_tables {
-            let name = entry.side_table_name(table);
-            let opened = self.open(split, &name, listed.bytes, &listed.blake3, report)?;
-            if let Some(opened) = opened.filter(|opened| !opened.sound && !opened.exchanged) {
-                report.add(opened.digest_damage(&listed.blake3));
+            let listed =
+                Listed { name: entry.side_table_name(table), bytes: listed.bytes, blake3: &listed.blake3 };
+            let opened = self.open(split, &listed, self.depth == Depth::Full, report)?;
+            let opened = opened.filter(|opened| !opened.sound && !opened.exchanged);
+            if let Some(damage) = opened.and_then(|opened| opened.digest_damage(listed.blake3)) {
+                report.add(damage);
             }
         }
         Ok(())
@@ -375,37 +290,6 @@ impl Plan {
                 Ok(Damage { file, key, offset: Some(offset), problem, expected, found })
             }
             other => Err(other),
-        }
-    }
-}
-
-/// Both files of a shard under check.
-struct Files {
-    tar: Opened,
-    table: Opened,
-}
-
-/// A file of a shard under check.
-struct Opened {
-    path: PathBuf,
-    file: String,
-    map: Mapping,
-    digest: String,
-    /// Whether its digest is the manifest's.
-    sound: bool,
-    /// Whether its digest is that of another file of the manifest.
-    exchanged: bool,
-}
-
-impl Opened {
-    fn digest_damage(&self, expected: &str) -> Damage {
-        Damage {
-            file: self.file.clone(),
-            key: None,
-            offset: Some(0),
-            problem: "BLAKE3 of the file".to_owned(),
-            expected: expected.to_owned(),
-            found: self.digest.clone(),
         }
     }
 }

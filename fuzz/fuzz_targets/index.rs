@@ -1,0 +1,7 @@
+//! Bytes as an index: parsed, every row read.
+#![no_main]
+
+#[path = "../../shard/tests/common/outside_bytes.rs"]
+mod outside_bytes;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| outside_bytes::index(bytes));

@@ -1,0 +1,117 @@
+//! Bytes from outside, arbitrary and sound ones changed: a picture or a reason, samples or an error, no panic, no huge
+//! allocation. The functions are those of the fuzz targets; what a fuzzer found stands here by name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "a test may unwrap, and its panic names the place"
+)]
+
+#[path = "../../shard/tests/common/largest.rs"]
+mod largest;
+#[path = "common/outside_bytes.rs"]
+mod outside_bytes;
+
+use std::io::Cursor;
+
+use proptest::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: largest::Watched = largest::Watched;
+
+/// Sixteen bytes a pixel of the largest picture, which some decoders take, and as much again.
+const ALLOCATION_MAX: usize = 32 * outside_bytes::PIXELS_MAX as usize;
+
+/// The TIFF decoder takes what the values of a tag claim, up to 256 MiB of its own limit, before a tighter one can be
+/// set; a fuzzed header found it.
+const TIFF_ALLOCATION_MAX: usize = 300 << 20;
+
+/// `count` changed copies of `sound`: bytes replaced by telling ones, cut, taken out, put in.
+fn mutate(sound: &[u8], count: usize, allocation_max: usize, mut with: impl FnMut(&[u8])) {
+    largest::largest();
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) as usize) % below.max(1)
+    };
+    for _ in 0..count {
+        let mut bytes = sound.to_vec();
+        for _ in 0..=random(4) {
+            // Headers decide: half of the changes hit the first 64 bytes.
+            let at = if random(2) == 0 { random(64.min(bytes.len())) } else { random(bytes.len()) };
+            match random(8) {
+                0 => bytes.truncate(at),
+                1 => drop(bytes.drain(at..(at + random(64)).min(bytes.len()))),
+                2 => bytes.splice(at..at, vec![0xff; random(32)]).for_each(drop),
+                _ if !bytes.is_empty() => bytes[at] = [0, 0xff, 0x7f, 0x80, random(256) as u8][random(5)],
+                _ => {}
+            }
+        }
+        with(&bytes);
+        let taken = largest::largest();
+        assert!(taken < allocation_max, "an allocation of {taken} bytes for {}", bytes.escape_ascii());
+    }
+}
+
+/// A small picture in each format that is decoded.
+fn pictures() -> Vec<(image::ImageFormat, Vec<u8>)> {
+    use image::ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
+    let rgb = image::RgbImage::from_raw(24, 17, testkit::source::pixels(5, 24, 17)).unwrap();
+    [Bmp, Gif, Jpeg, Png, Tiff, WebP]
+        .map(|format| {
+            let mut bytes = Cursor::new(Vec::new());
+            if format == Jpeg {
+                return (format, testkit::source::jpeg(5, 24, 17));
+            }
+            image::DynamicImage::ImageRgb8(rgb.clone()).write_to(&mut bytes, format).unwrap();
+            (format, bytes.into_inner())
+        })
+        .into()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
+    #[test]
+    fn any_bytes_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..900), format in 0usize..6) {
+        outside_bytes::picture(&bytes);
+        // Behind the first bytes of a format, so that its decoder is the one that is asked.
+        let (_, sound) = &pictures()[format];
+        outside_bytes::picture(&[&sound[..12.min(sound.len())], &bytes].concat());
+        let dir = tempfile::tempdir().unwrap();
+        outside_bytes::captions_jsonl(dir.path(), &bytes);
+        outside_bytes::coco_annotations(dir.path(), &bytes);
+        outside_bytes::webdataset_tar(dir.path(), &bytes);
+    }
+}
+
+#[test]
+fn changed_pictures_are_no_panic() {
+    for (format, sound) in pictures() {
+        assert!(prep::pixels::decode(&sound, outside_bytes::PIXELS_MAX).is_ok(), "{format:?}");
+        let most = if format == image::ImageFormat::Tiff { TIFF_ALLOCATION_MAX } else { ALLOCATION_MAX };
+        mutate(&sound, 1_000, most, outside_bytes::picture);
+    }
+}
+
+#[test]
+fn changed_sources_are_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |name: &str| fs_err::read(dir.path().join(name)).unwrap();
+    testkit::source::folder(&dir.path().join("folder"), 3).unwrap();
+    let sound = read("folder/captions.jsonl");
+    mutate(&sound, 300, ALLOCATION_MAX, |bytes| {
+        outside_bytes::captions_jsonl(&dir.path().join("folder"), bytes)
+    });
+    testkit::source::text_to_image_2m(&dir.path().join("tars"), 1, 3).unwrap();
+    let sound = read("tars/data_512_2M/data_000000.tar");
+    let into = tempfile::tempdir().unwrap();
+    mutate(&sound, 300, ALLOCATION_MAX, |bytes| outside_bytes::webdataset_tar(into.path(), bytes));
+    let coco = serde_json::json!({
+        "images": [{ "id": 9, "file_name": "9.jpg", "height": 4, "width": 5, "coco_url": "u", "license": 1 }],
+        "annotations": [{ "id": 1, "image_id": 9, "caption": "a caption" }],
+        "licenses": [{ "id": 1, "name": "none", "url": "u" }],
+    });
+    mutate(coco.to_string().as_bytes(), 300, ALLOCATION_MAX, |bytes| {
+        outside_bytes::coco_annotations(into.path(), bytes)
+    });
+}
