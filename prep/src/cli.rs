@@ -17,6 +17,7 @@ Examples:
   prep --dataset csv --from list.csv --images photos --caption-column title
   prep --dataset webdataset --from tars --out data/mine
   prep verify data/coco                                  # in CI: exit 0 sound, 1 damaged, 2 could not run
+  prep repair data/coco --from /data/coco                # damaged shards alone, byte for byte
   prep inspect data/coco --grid samples.png
   prep inspect data/coco --html report.html              # samples, captions, left out, near-duplicates
   prep inspect data/coco --near                          # nearly the same pictures, across splits first
@@ -46,6 +47,8 @@ pub struct Cli {
 pub enum Command {
     /// Check every byte of a data set, or with --quick its structure; exit 1 if anything is wrong.
     Verify(VerifyArgs),
+    /// Make damaged shards again from the source, byte for byte.
+    Repair(RepairArgs),
     /// Say what is in a data set, and draw some of it.
     Inspect(InspectArgs),
 }
@@ -225,6 +228,9 @@ pub struct PackArgs {
     /// The order of samples in the shards.
     #[arg(long, value_enum, default_value = "shuffled")]
     pub order: Order,
+    /// Leave out pictures of train that are nearly the same as one of another split.
+    #[arg(long)]
+    pub exclude_leaks: bool,
     /// Stop when more than this share of at least 100 samples cannot be used.
     #[arg(long, default_value_t = 0.5, value_name = "FRACTION")]
     pub max_bad: f64,
@@ -255,6 +261,34 @@ pub struct VerifyArgs {
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Threads [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Options of `prep repair`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  prep repair data/coco --from /data/coco\n  prep repair data/shapes\n\nSeed, sizes, columns and the revision come from dataset.json; only where the source lies is to be said."
+)]
+pub struct RepairArgs {
+    /// The data set.
+    pub dir: PathBuf,
+    /// Folder (or list, or file) of the source, as it was given to write the data set.
+    #[arg(long, value_name = "PATH")]
+    pub from: Option<PathBuf>,
+    /// Folder that image paths of a jsonl or csv list are below [default: the list's own].
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// Karpathy's dataset_coco.json, where the data set was made with it.
+    #[arg(long, value_name = "FILE")]
+    pub karpathy: Option<PathBuf>,
+    /// Folder of coco's archives [default: downloads/coco beside DIR].
+    #[arg(long, value_name = "DIR")]
+    pub downloads: Option<PathBuf>,
+    /// Use what was downloaded before, and no network.
+    #[arg(long)]
+    pub offline: bool,
     /// Threads [default: all cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

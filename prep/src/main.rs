@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Some(Command::Verify(args)) => commands::verify::run(args),
+        Some(Command::Repair(args)) => commands::repair::run(args),
         Some(Command::Inspect(args)) => commands::inspect::run(args).map(|()| true),
         None => commands::pack::run(&cli.pack).map(|()| true),
     };

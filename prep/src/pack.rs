@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -13,18 +14,18 @@ use std::{
 };
 
 use shard::{
-    LeftOut, Manifest, Sample, SampleMeta, SampleOrder, ShardWriter, SourceInfo, SplitEntry,
-    manifest::LEFT_OUT_LISTED_MAX,
+    ImageSettings, LeftOut, Manifest, Sample, SampleMeta, SampleOrder, ShardEntry, ShardReader, ShardWriter,
+    SourceInfo, SplitEntry, manifest::LEFT_OUT_LISTED_MAX,
 };
 
 use crate::{
     Error, Result,
     ledger::Line,
-    ordered,
+    near, ordered,
     output::Output,
     pixels::{OriginalSize, PixelSettings, Preparer},
     plan::{Place, Plan, SplitPlan},
-    source::{LoadError, Loaded, Rejection, Source},
+    source::{LoadError, Loaded, Reason, Rejection, Source},
 };
 
 /// What a data set is made with, beside its plan.
@@ -46,6 +47,8 @@ pub struct PackSettings {
     pub bad_max: f64,
     /// Which of a sample's captions are kept.
     pub captions: Captions,
+    /// Pictures of train at most this far from one of another split are left out.
+    pub leak_distance: Option<u32>,
 }
 
 /// Which of a sample's captions are kept.
@@ -107,9 +110,10 @@ pub fn pack(
     let mut counts = Counts::new(settings.bad_max);
     // Train comes last: by then all that it may be compared with is there.
     let (train, others): (Vec<_>, Vec<_>) = plan.splits.iter().partition(|split| split.name == "train");
-    let mut entries = BTreeMap::new();
+    let mut entries = BTreeMap::<&str, SplitEntry>::new();
     for split in others.into_iter().chain(train) {
-        let packer = Packer { source, plan, split, settings, stop, payloads: Mutex::default() };
+        let leaks = Leaks::of(settings, output.dir(), &split.name, entries.values())?;
+        let packer = Packer::new(source, plan, split, settings, leaks, stop);
         let packed = packer.run(&mut output, &mut counts, progress);
         if let Err(error @ Error::TooManyBad { .. }) = packed {
             // Samples were left out that a mended source has: nothing of this may be gone on with.
@@ -183,11 +187,13 @@ impl Counts {
 /// A sample with its payload, the reason why not, or why no sample can be had any more.
 type Prepared = Result<(Loaded, OriginalSize, Vec<u8>), LoadError>;
 
-struct Packer<'a> {
+/// Writes the shards of one split.
+pub(crate) struct Packer<'a> {
     source: &'a dyn Source,
     plan: &'a Plan,
     split: &'a SplitPlan,
     settings: &'a PackSettings,
+    leaks: Option<Leaks>,
     stop: &'a AtomicBool,
     /// Written payloads, to be filled again: fresh memory for each costs more than the copy.
     payloads: Mutex<Vec<Vec<u8>>>,
@@ -200,7 +206,52 @@ struct Writing {
     left_out: Vec<LeftOut>,
 }
 
-impl Packer<'_> {
+impl<'a> Packer<'a> {
+    /// A packer of `split`.
+    pub(crate) fn new(
+        source: &'a dyn Source,
+        plan: &'a Plan,
+        split: &'a SplitPlan,
+        settings: &'a PackSettings,
+        leaks: Option<Leaks>,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        Self { source, plan, split, settings, leaks, stop, payloads: Mutex::default() }
+    }
+
+    /// Writes shard number `number` alone into `dir`.
+    pub(crate) fn rebuild(&self, number: u32, dir: &Path) -> Result<ShardEntry> {
+        let mut writing = self.begin_shard(number, dir)?;
+        let positions = self.split.positions(number);
+        self.prepare_all(positions, |place, prepared| {
+            self.append(&mut writing.writer, place, prepared).map(|_| ())
+        })?;
+        Ok(writing.writer.commit()?)
+    }
+
+    /// Prepares the samples at these positions on all threads and gives them in order.
+    fn prepare_all(
+        &self,
+        positions: Range<usize>,
+        mut consume: impl FnMut(&Place, Prepared) -> Result<()>,
+    ) -> Result<()> {
+        let threads = self.settings.threads.max(1);
+        ordered::for_each(
+            positions.len(),
+            threads,
+            // A few waiting pictures a thread even out slow and fast ones; 150 kB each.
+            8 * threads,
+            || Preparer::new(&self.settings.pixels),
+            |preparer, position| self.prepare(&self.split.places[positions.start + position], preparer),
+            |position, prepared| {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
+                consume(&self.split.places[positions.start + position], prepared)
+            },
+        )
+    }
+
     fn run(
         &self,
         output: &mut Output,
@@ -227,31 +278,20 @@ impl Packer<'_> {
         let begin = self.split.positions(first).start;
         progress.packed(counts.done);
         let mut writing = self.begin_shard(first, &dir)?;
-        let threads = self.settings.threads.max(1);
-        ordered::for_each(
-            self.split.places.len() - begin,
-            threads,
-            // A few waiting pictures a thread even out slow and fast ones; 150 kB each.
-            8 * threads,
-            || Preparer::new(&self.settings.pixels),
-            |preparer, position| self.prepare(&self.split.places[begin + position], preparer),
-            |position, prepared| {
-                if self.stop.load(Ordering::Relaxed) {
-                    return Err(Error::Interrupted);
-                }
-                while begin + position >= self.split.positions(writing.number).end {
-                    let next = self.begin_shard(writing.number + 1, &dir)?;
-                    self.end_shard(std::mem::replace(&mut writing, next), &mut entry, output)?;
-                }
-                let place = &self.split.places[begin + position];
-                let left_out = self.append(&mut writing.writer, place, prepared)?;
-                counts.add(left_out.as_ref());
-                counts.check()?;
-                writing.left_out.extend(left_out);
-                progress.packed(counts.done);
-                Ok(())
-            },
-        )?;
+        let mut position = begin;
+        self.prepare_all(begin..self.split.places.len(), |place, prepared| {
+            while position >= self.split.positions(writing.number).end {
+                let next = self.begin_shard(writing.number + 1, &dir)?;
+                self.end_shard(std::mem::replace(&mut writing, next), &mut entry, output)?;
+            }
+            position += 1;
+            let left_out = self.append(&mut writing.writer, place, prepared)?;
+            counts.add(left_out.as_ref());
+            counts.check()?;
+            writing.left_out.extend(left_out);
+            progress.packed(counts.done);
+            Ok(())
+        })?;
         // Shards without samples are written too: their number is part of the placement.
         while writing.number + 1 < self.split.shards() {
             let next = self.begin_shard(writing.number + 1, &dir)?;
@@ -287,6 +327,9 @@ impl Packer<'_> {
         self.settings.captions.apply(&mut loaded.captions);
         let mut payload = self.payloads().pop().unwrap_or_default();
         let original = preparer.prepare(&loaded.picture, &mut payload)?;
+        if let Some(leaks) = &self.leaks {
+            leaks.check(&payload, &self.settings.pixels.image)?;
+        }
         Ok((loaded, original, payload))
     }
 
@@ -318,6 +361,50 @@ impl Packer<'_> {
             }
             Err(LoadError::Failed(error)) => Err(error),
         }
+    }
+}
+
+/// The pictures of all splits but train, to be compared with.
+pub(crate) struct Leaks {
+    hashes: near::Index,
+    keys: Vec<String>,
+    distance: u32,
+}
+
+impl Leaks {
+    /// What `split` is compared with: for train, where the settings ask for it, the `others` below `dir`.
+    ///
+    /// # Errors
+    /// Where their shards cannot be read.
+    pub(crate) fn of<'a>(
+        settings: &PackSettings,
+        dir: &Path,
+        split: &str,
+        others: impl Iterator<Item = &'a SplitEntry>,
+    ) -> Result<Option<Self>> {
+        let Some(distance) = settings.leak_distance.filter(|_| split == "train") else { return Ok(None) };
+        let image = &settings.pixels.image;
+        let (mut hashes, mut keys) = (Vec::new(), Vec::new());
+        for other in others.filter(|other| other.name != "train") {
+            for entry in &other.shards {
+                let shard = ShardReader::open(&dir.join(&other.name), entry, image)?;
+                for sample in 0..shard.len() {
+                    let row = shard.row(sample)?;
+                    let payload = shard.payload(&row, row.image)?;
+                    shard.check(&row, row.image, payload)?;
+                    hashes.push(near::hash_stored(payload, image)?);
+                    keys.push(row.key.to_owned());
+                }
+            }
+        }
+        Ok(Some(Self { hashes: near::Index::new(hashes), keys, distance }))
+    }
+
+    fn check(&self, payload: &[u8], image: &ImageSettings) -> Result<(), LoadError> {
+        let hash = near::hash_stored(payload, image)?;
+        let Some((position, distance)) = self.hashes.nearest(hash, self.distance) else { return Ok(()) };
+        let detail = format!("near {} of another split: {distance} of 64 bits differ", self.keys[position]);
+        Err(Rejection::new(Reason::Leak, detail).into())
     }
 }
 

@@ -88,6 +88,21 @@ pub(crate) fn planned_inputs(settings: &PackSettings, source: &SourceInfo, input
     inputs.iter().for_each(|input| line(&format!("  {input}")));
 }
 
+/// Damages that no source can mend.
+pub(crate) fn beyond_repair(damages: &[String]) {
+    damages.iter().for_each(|damage| line(&format!("not to be mended from the source: {damage}")));
+}
+
+/// A shard that was made again.
+pub(crate) fn repaired(shard: &str) {
+    line(&format!("made again: {shard}"));
+}
+
+/// A shard that could not be made again.
+pub(crate) fn not_repaired(shard: &str, reason: &str) {
+    line(&format!("not made again: {shard}: {reason}"));
+}
+
 /// What a check found.
 pub(crate) fn verified(dir: &Path, report: &verify::Report, json: bool) {
     if json {

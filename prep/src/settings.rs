@@ -1,13 +1,17 @@
 //! Command line → settings: the one place where defaults that depend on one another live. It leaves out parsing, and
 //! opening the source (`open`).
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use shard::{ImageSettings, SampleOrder};
+use shard::{ImageSettings, Manifest, SampleOrder};
 
 use crate::{
     Error, Result,
-    cli::{CaptionChoice, DatasetName, Order, PackArgs, SourceArgs, Store},
+    cli::{CaptionChoice, DatasetName, Order, PackArgs, RepairArgs, SourceArgs, Store},
+    near,
     open::SourceSettings,
     pack::{Captions, PackSettings},
     pixels::{DEFAULT_QUALITY, PixelSettings},
@@ -65,6 +69,7 @@ impl Settings {
         let plan =
             PlanSettings { seed: args.seed, shards: args.shards, order, validation, limit: args.limit };
         plan.check()?;
+        let leak_distance = args.exclude_leaks.then_some(near::DISTANCE_DEFAULT);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             pack: PackSettings {
@@ -73,14 +78,78 @@ impl Settings {
                 order,
                 pixels: PixelSettings::of(image),
                 threads: args.threads.unwrap_or(cores),
-                selection: selection(&plan, captions, &source),
+                selection: selection(&plan, captions, leak_distance, &source),
                 bad_max: args.max_bad,
                 captions,
+                leak_distance,
             },
             source,
             plan,
             dry_run: args.dry_run,
         })
+    }
+
+    /// The settings that a data set was made with, as its manifest has them; `args` say where the source lies.
+    ///
+    /// # Errors
+    /// `Config` where the manifest speaks of things that this program does not know.
+    pub fn of_manifest(args: &RepairArgs, manifest: &Manifest) -> Result<Self> {
+        let unknown = |what: &str, value: &str| {
+            let problem = format!("dataset.json has the {what} {value:?}, which this program does not know");
+            Error::Config(format!("{problem}; it was written by {}", manifest.program))
+        };
+        let selected = |name: &str| manifest.selection.get(name).map(String::as_str);
+        let name = &manifest.source.name;
+        let dataset = name.parse::<DatasetName>().map_err(|_| unknown("source", name))?;
+        let limit = selected("limit").filter(|limit| *limit != "none");
+        let limit = limit.map(|limit| limit.parse().map_err(|_| unknown("limit", limit))).transpose()?;
+        let validation = selected("val").unwrap_or("default");
+        let validation = validation.parse().map_err(|_| unknown("share of validation", validation))?;
+        let train = manifest.splits.first().map_or(0, |split| split.shards.len());
+        let distance = selected("exclude-leaks");
+        let distance =
+            distance.map(|text| text.parse().map_err(|_| unknown("distance", text))).transpose()?;
+        let columns = Names {
+            image: selected("image-column").map(str::to_owned),
+            caption: selected("caption-column").map(str::to_owned),
+        };
+        // `OWNER/NAME@COMMIT SUBSET`, where it came from the Hub.
+        let hub = args.from.is_none().then(|| manifest.source.revision.split_once('@')).flatten();
+        let commit = hub.and_then(|(_, commit)| commit.split(' ').next()).map(str::to_owned);
+        let source = SourceSettings {
+            repo: hub.map(|(repo, _)| repo.to_owned()).filter(|_| !matches!(dataset, DatasetName::Hub(_))),
+            dataset,
+            from: args.from.clone(),
+            images: args.images.clone(),
+            revision: commit,
+            subset: selected("subset").map(str::to_owned),
+            columns,
+            karpathy: args.karpathy.clone(),
+            keep_downloads: false,
+            downloads: args.downloads.clone().unwrap_or_else(|| downloads_beside(&args.dir)),
+            offline: args.offline,
+        };
+        let plan = PlanSettings {
+            seed: manifest.seed,
+            shards: u32::try_from(train).unwrap_or(u32::MAX),
+            order: manifest.order,
+            validation,
+            limit,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let captions = if selected("captions") == Some("first") { Captions::First } else { Captions::All };
+        let pack = PackSettings {
+            out: args.dir.clone(),
+            seed: manifest.seed,
+            order: manifest.order,
+            pixels: PixelSettings::of(manifest.image.clone()),
+            threads: args.threads.filter(|threads| *threads > 0).unwrap_or(cores),
+            selection: manifest.selection.clone(),
+            bad_max: 1.0,
+            captions,
+            leak_distance: distance,
+        };
+        Ok(Self { source, plan, pack, dry_run: false })
     }
 
     /// The plan's settings for that source: shapes come at the size that was asked for.
@@ -101,13 +170,21 @@ fn folder_name(dataset: &DatasetName) -> String {
 }
 
 /// Options that decide which samples there are, as the manifest keeps them.
-fn selection(plan: &PlanSettings, captions: Captions, source: &SourceSettings) -> BTreeMap<String, String> {
+fn selection(
+    plan: &PlanSettings,
+    captions: Captions,
+    leak_distance: Option<u32>,
+    source: &SourceSettings,
+) -> BTreeMap<String, String> {
     let mut selection = BTreeMap::new();
     let mut set = |name: &str, value: String| _ = selection.insert(name.to_owned(), value);
     set("limit", plan.limit.map_or("none".to_owned(), |limit| limit.to_string()));
     set("val", plan.validation.to_string());
     if captions == Captions::First {
         set("captions", "first".to_owned());
+    }
+    if let Some(distance) = leak_distance {
+        set("exclude-leaks", distance.to_string());
     }
     for (name, value) in
         [("image-column", &source.columns.image), ("caption-column", &source.columns.caption)]
@@ -122,7 +199,7 @@ fn selection(plan: &PlanSettings, captions: Captions, source: &SourceSettings) -
     selection
 }
 
-fn source(args: &SourceArgs, out: &std::path::Path) -> Result<SourceSettings> {
+fn source(args: &SourceArgs, out: &Path) -> Result<SourceSettings> {
     use DatasetName::{Coco, Csv, Folder, Hub, Jsonl, Parquet, Shapes, TextToImage2m, WebDataset};
     let name = &args.dataset;
     let refuse = |problem: String| Err(Error::Config(problem));
@@ -162,7 +239,6 @@ fn source(args: &SourceArgs, out: &std::path::Path) -> Result<SourceSettings> {
         is_hub || *name == TextToImage2m,
         "the Hub and text-to-image-2m",
     )?;
-    let beside = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     Ok(SourceSettings {
         dataset: name.clone(),
         from: args.from.clone(),
@@ -173,7 +249,13 @@ fn source(args: &SourceArgs, out: &std::path::Path) -> Result<SourceSettings> {
         columns: Names { image: args.image_column.clone(), caption: args.caption_column.clone() },
         karpathy: args.karpathy.clone(),
         keep_downloads: args.keep_downloads,
-        downloads: args.downloads.clone().unwrap_or_else(|| beside.join("downloads").join("coco")),
+        downloads: args.downloads.clone().unwrap_or_else(|| downloads_beside(out)),
         offline: args.offline,
     })
+}
+
+/// Where COCO's archives go: beside the data sets that are made of them.
+fn downloads_beside(out: &Path) -> PathBuf {
+    let beside = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    beside.join("downloads").join("coco")
 }

@@ -31,7 +31,7 @@ use crate::{
 /// Most spill files: each is an open file.
 const SPILLS_MAX: u32 = 256;
 
-/// Prepares and spills what `inputs` hold into the folder `dir`, or goes on where an earlier run stopped there.
+/// Prepares and spills all that `inputs` hold into the folder `dir`, or goes on where an earlier run stopped there.
 ///
 /// # Errors
 /// What an input says, `TooManyBad`, `Interrupted`, `Io`.
@@ -42,6 +42,22 @@ pub fn spill(
     settings: &PackSettings,
     stop: &AtomicBool,
     progress: &mut dyn Progress,
+) -> Result<Spilled> {
+    spill_some(inputs, dir, plan, settings, stop, progress, &|_| true)
+}
+
+/// The same for samples whose id is `wanted`; the others are listed alone.
+///
+/// # Errors
+/// As [`spill`].
+pub(crate) fn spill_some(
+    inputs: &dyn Inputs,
+    dir: &Path,
+    plan: &PlanSettings,
+    settings: &PackSettings,
+    stop: &AtomicBool,
+    progress: &mut dyn Progress,
+    wanted: &(dyn Fn(&str) -> bool + Sync),
 ) -> Result<Spilled> {
     fs_err::create_dir_all(dir).map_err(Error::io("create", dir))?;
     let mut spilled = Spilled::open(inputs.info(), dir, plan)?;
@@ -68,7 +84,7 @@ pub fn spill(
         let outcome = std::thread::scope(|scope| {
             let opening = more.then(|| scope.spawn(|| open(inputs, next, dir)));
             let worked = spilled
-                .take_in(source.as_ref(), plan, settings, stop, &mut counts, progress)
+                .take_in(source.as_ref(), plan, settings, wanted, stop, &mut counts, progress)
                 .and_then(|()| spilled.record(&names[input]))
                 .and_then(|()| finish(inputs, input, dir));
             // What is recorded is safe while the next input is still on its way, and its failure is met in its turn.
@@ -278,6 +294,7 @@ impl Spilled {
         source: &dyn Source,
         plan: &PlanSettings,
         settings: &PackSettings,
+        wanted: &(dyn Fn(&str) -> bool + Sync),
         stop: &AtomicBool,
         counts: &mut Counts,
         progress: &mut dyn Progress,
@@ -297,6 +314,9 @@ impl Spilled {
             || Preparer::new(&settings.pixels),
             |preparer, position| {
                 let (listing, row) = places[position];
+                if !wanted(listings[listing].ids.get(row)) {
+                    return Err(Rejection::new(Reason::BadEntry, "not wanted").into());
+                }
                 let mut loaded = source.load(listing, row, settings.pixels.image.height)?;
                 settings.captions.apply(&mut loaded.captions);
                 let mut payload = Vec::new();

@@ -2,4 +2,5 @@
 
 pub mod inspect;
 pub mod pack;
+pub mod repair;
 pub mod verify;

@@ -10,6 +10,7 @@ mod interrupted;
 mod kills;
 mod mistakes;
 mod near;
+mod repair;
 mod same_bytes;
 mod sources;
 
