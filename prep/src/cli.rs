@@ -16,6 +16,7 @@ Examples:
   prep --dataset folder --from photos --val 0.05         # photos/captions.jsonl names the images
   prep --dataset csv --from list.csv --images photos --caption-column title
   prep --dataset webdataset --from tars --out data/mine
+  prep --dataset coco --from /data/coco --advise         # tensors or JPEGs? with bytes and rates
   prep verify data/coco                                  # in CI: exit 0 sound, 1 damaged, 2 could not run
   prep repair data/coco --from /data/coco                # damaged shards alone, byte for byte
   prep inspect data/coco --grid samples.png
@@ -237,6 +238,9 @@ pub struct PackArgs {
     /// Worker threads [default: all cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Try some samples, measure decoding and the disk, say which --store reads faster here, and write nothing.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub advise: bool,
     /// List and plan, say what would be written, and write nothing.
     #[arg(long)]
     pub dry_run: bool,

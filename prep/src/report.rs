@@ -6,7 +6,7 @@ use std::{io::Write as _, path::Path, time::Duration};
 use shard::{Manifest, SourceInfo, verify};
 
 use crate::{
-    commands::inspect::Summary,
+    commands::{advise::Advice, inspect::Summary},
     near::{Member, NearDuplicates},
     pack::PackSettings,
     plan::Plan,
@@ -86,6 +86,33 @@ pub(crate) fn planned_inputs(settings: &PackSettings, source: &SourceInfo, input
     line(&format!("would write {}: {} ({})", settings.out.display(), source.name, source.revision));
     line(&format!("  from {} files:", inputs.len()));
     inputs.iter().for_each(|input| line(&format!("  {input}")));
+}
+
+/// What storing either way would come to.
+pub(crate) fn advised(advice: &Advice) {
+    let (tried, left_out, threads) = (advice.tried, advice.left_out, advice.threads);
+    line(&format!(
+        "{} samples; {tried} tried on {threads} threads, {left_out} of them left out",
+        advice.samples
+    ));
+    let free = advice.free_bytes.map_or("unknown".to_owned(), human_bytes);
+    line(&format!(
+        "disk: writes {}/s, reads {}/s, {free} free; memory {}",
+        human_bytes(advice.disk_write_bytes_per_second as u64),
+        human_bytes(advice.disk_read_bytes_per_second as u64),
+        human_bytes(advice.memory_bytes)
+    ));
+    for way in &advice.ways {
+        line(&format!(
+            "  --store {:<6} {:>10}  prepared at {:>7.0} images/s  read at {:>7.0} samples/s, bound by {}",
+            way.store,
+            human_bytes(way.bytes),
+            way.prepared_per_second,
+            way.read_per_second,
+            way.bound
+        ));
+    }
+    line(&format!("recommended: --store {} ({})", advice.recommended, advice.reason));
 }
 
 /// Damages that no source can mend.

@@ -81,6 +81,9 @@ proptest! {
         outside_bytes::captions_jsonl(dir.path(), &bytes);
         outside_bytes::coco_annotations(dir.path(), &bytes);
         outside_bytes::webdataset_tar(dir.path(), &bytes);
+        outside_bytes::list_csv(dir.path(), &bytes);
+        outside_bytes::parquet_file(dir.path(), &bytes);
+        outside_bytes::coco_zip(into_empty(dir.path()), &bytes);
     }
 }
 
@@ -114,4 +117,51 @@ fn changed_sources_are_no_panic() {
     mutate(coco.to_string().as_bytes(), 300, ALLOCATION_MAX, |bytes| {
         outside_bytes::coco_annotations(into.path(), bytes)
     });
+    mutate(b"image,caption\na.jpg,\"one, two\"\na.jpg,three\n", 300, ALLOCATION_MAX, |bytes| {
+        outside_bytes::list_csv(into.path(), bytes)
+    });
+    let zip = zipped("annotations/captions_train2017.json", coco.to_string().as_bytes());
+    let empty = tempfile::tempdir().unwrap();
+    mutate(&zip, 300, ALLOCATION_MAX, |bytes| outside_bytes::coco_zip(empty.path(), bytes));
+}
+
+#[test]
+fn changed_parquet_files_are_no_panic() {
+    let into = tempfile::tempdir().unwrap();
+    let sound = parquet();
+    outside_bytes::parquet_file(into.path(), &sound);
+    mutate(&sound, 1_000, ALLOCATION_MAX, |bytes| outside_bytes::parquet_file(into.path(), bytes));
+}
+
+/// A zip with one deflated entry.
+fn zipped(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+    std::io::Write::write_all(&mut writer, bytes).unwrap();
+    writer.finish().unwrap().into_inner()
+}
+
+/// Five rows of a picture and a caption, compressed, in two row groups.
+fn parquet() -> Vec<u8> {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
+    let images: ArrayRef =
+        Arc::new(BinaryArray::from_iter_values((0..5).map(|row| testkit::source::jpeg(row, 20, 20))));
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..5).map(|row| format!("picture {row}"))));
+    let batch = RecordBatch::try_from_iter([("image", images), ("text", texts)]).unwrap();
+    let properties = parquet::file::properties::WriterProperties::builder()
+        .set_max_row_group_row_count(Some(3))
+        .set_compression(parquet::basic::Compression::SNAPPY)
+        .build();
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// A folder in `dir` with nothing of COCO's in it.
+fn into_empty(dir: &std::path::Path) -> &std::path::Path {
+    let _ = fs_err::remove_dir_all(dir.join("annotations"));
+    dir
 }

@@ -1,5 +1,6 @@
 //! The verbs, each a plain function of its arguments. They leave out parsing and exit codes.
 
+pub mod advise;
 pub mod inspect;
 pub mod pack;
 pub mod repair;

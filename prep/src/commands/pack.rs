@@ -34,6 +34,9 @@ pub fn run(args: &PackArgs) -> Result<()> {
         Opened::Whole(source) => source.info(),
         Opened::Inputs(inputs) => inputs.info(),
     };
+    if args.advise {
+        return super::advise::run(&settings, opened, &stop);
+    }
     if settings.dry_run {
         return dry_run(&settings, &opened);
     }

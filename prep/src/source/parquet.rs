@@ -24,7 +24,7 @@ use shard::SourceInfo;
 use super::{
     Ids, Listing, LoadError, Loaded, Picture, Reason, Rejection, Source, clean_captions, columns, split_of,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, contain};
 
 /// Rows that are decoded at once.
 const BATCH_ROWS: usize = 32;
@@ -65,13 +65,16 @@ impl Parquet {
     /// `Parse` where it is no parquet, `Layout` where it has no such columns, `Io`.
     pub fn open(path: &Path, name: &str, names: &columns::Names) -> Result<Self> {
         let file = fs_err::File::open(path).map_err(Error::io("open", path))?;
-        let metadata =
-            ArrowReaderMetadata::load(file.file(), ArrowReaderOptions::new().with_skip_arrow_metadata(true))
-                .map_err(|source| Error::Parse {
-                    path: path.to_path_buf(),
-                    what: "no whole parquet file (download it again)",
-                    source: source.into(),
-                })?;
+        let broken = |source: Box<dyn std::error::Error + Send + Sync>| Error::Parse {
+            path: path.to_path_buf(),
+            what: "no whole parquet file (download it again)",
+            source,
+        };
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        // The library checks most of what a file claims, and panics at some of the rest.
+        let metadata = contain::panics(|| ArrowReaderMetadata::load(file.file(), options))
+            .map_err(|panic| broken(panic.into()))?
+            .map_err(|source| broken(source.into()))?;
         let schema = metadata.schema();
         let fields = || schema.fields().iter().map(|field| field.name().as_str());
         let image = names.image(fields()).filter(|name| is_image(schema, name));
@@ -159,6 +162,10 @@ impl Parquet {
 
     /// The batch with `row` in it, and the row's place there.
     fn batch(&self, row: usize) -> Result<(RecordBatch, usize)> {
+        contain::panics(|| self.read_to(row)).unwrap_or_else(|panic| Err(self.broken(panic)))
+    }
+
+    fn read_to(&self, row: usize) -> Result<(RecordBatch, usize)> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         let holds =
             |(first, batch): &&(usize, RecordBatch)| (*first..*first + batch.num_rows()).contains(&row);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::prep;
 
 /// A picture with blobs and stripes of its own: RGB pixels, rows first.
-fn scene(seed: u64, side: u32, light: f64) -> image::RgbImage {
+pub(crate) fn scene(seed: u64, side: u32, light: f64) -> image::RgbImage {
     let hash = shard::place::hash128(seed, "scene").to_le_bytes();
     let unit = |at: usize| f64::from(hash[at]) / 255.0;
     image::RgbImage::from_fn(side, side, |x, y| {
@@ -25,7 +25,7 @@ fn scene(seed: u64, side: u32, light: f64) -> image::RgbImage {
     })
 }
 
-fn jpeg(picture: &image::RgbImage, quality: u8) -> Vec<u8> {
+pub(crate) fn jpeg(picture: &image::RgbImage, quality: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let (width, height) = (picture.width() as u16, picture.height() as u16);
     jpeg_encoder::Encoder::new(&mut bytes, quality)

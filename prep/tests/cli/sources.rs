@@ -337,3 +337,21 @@ fn a_dry_run_plans_and_writes_nothing() {
     assert!(planned.out.contains("train         35 samples       8 shards"), "{}", planned.out);
     assert!(!dir.join("out").exists());
 }
+
+#[test]
+fn advice_has_bytes_and_rates_of_both_ways_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    testkit::source::folder(&dir.join("source"), 40).unwrap();
+    fs_err::write(dir.join("rows.parquet"), parquet(0..20, true)).unwrap();
+    for from in
+        [["--dataset", "folder", "--from", "source"], ["--dataset", "parquet", "--from", "rows.parquet"]]
+    {
+        let advised =
+            prep(&[&from[..], &["--out", "data/out", "--size", "64", "--advise"]].concat(), dir).expect(0);
+        for part in ["--store tensor", "--store jpeg", "images/s", "samples/s", "recommended: --store "] {
+            assert!(advised.out.contains(part), "{part}: {}", advised.out);
+        }
+        assert_eq!(fs_err::read_dir(dir.join("data")).unwrap().count(), 0);
+    }
+}

@@ -12,7 +12,14 @@ use std::path::Path;
 
 use prep::{
     pixels::{PixelSettings, Preparer, decode},
-    source::{Picture, Source, coco::Coco, folder::Folder, text_to_image_2m::TextToImage2M},
+    source::{
+        Picture, Source,
+        coco::Coco,
+        columns::Names,
+        list::{List, ListFormat, ListOptions},
+        parquet::Parquet,
+        webdataset::{NamedTar, TarOptions, WebDataset},
+    },
 };
 
 /// Most pixels that a picture may declare here: 3 MB of RGB.
@@ -42,7 +49,7 @@ fn load(source: prep::Result<impl Source>) {
 /// The bytes as the `captions.jsonl` of a folder.
 pub fn captions_jsonl(dir: &Path, bytes: &[u8]) {
     std::fs::write(dir.join("captions.jsonl"), bytes).unwrap();
-    load(Folder::open(dir));
+    load(List::folder(dir, Names::default()));
 }
 
 /// The bytes as COCO's annotations.
@@ -51,11 +58,36 @@ pub fn coco_annotations(dir: &Path, bytes: &[u8]) {
         std::fs::create_dir_all(dir.join(folder)).unwrap();
     }
     std::fs::write(dir.join("annotations/captions_train2017.json"), bytes).unwrap();
-    load(Coco::open(dir));
+    load(Coco::open(dir, None));
 }
 
 /// The bytes as a tar of samples.
 pub fn webdataset_tar(dir: &Path, bytes: &[u8]) {
-    std::fs::write(dir.join("data_000000.tar"), bytes).unwrap();
-    load(TextToImage2M::open(dir));
+    let path = dir.join("data_000000.tar");
+    std::fs::write(&path, bytes).unwrap();
+    let options = TarOptions { dataset: "webdataset".to_owned(), license: None, columns: Names::default() };
+    load(WebDataset::open(options, [Ok(NamedTar { path, name: "data_000000".to_owned() })], None));
+}
+
+/// The bytes as a list in CSV.
+pub fn list_csv(dir: &Path, bytes: &[u8]) {
+    let list = dir.join("list.csv");
+    std::fs::write(&list, bytes).unwrap();
+    let (images, columns) = (dir.to_path_buf(), Names::default());
+    load(List::open(ListOptions { dataset: "csv", list, images, format: ListFormat::Csv, columns }));
+}
+
+/// The bytes as a parquet file.
+pub fn parquet_file(dir: &Path, bytes: &[u8]) {
+    let path = dir.join("rows.parquet");
+    std::fs::write(&path, bytes).unwrap();
+    let _ = Parquet::identity(&path);
+    load(Parquet::open(&path, "rows", &Names::default()));
+}
+
+/// The bytes as the zip of COCO's captions.
+pub fn coco_zip(dir: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(dir.join("train2017")).unwrap();
+    std::fs::write(dir.join("annotations_trainval2017.zip"), bytes).unwrap();
+    load(Coco::open(dir, None));
 }
