@@ -70,7 +70,7 @@ pub fn pack(
 ) -> Result<Outcome> {
     let mut manifest = Manifest {
         program: concat!("prep ", env!("CARGO_PKG_VERSION")).to_owned(),
-        engine: settings.pixels.engine().to_owned(),
+        engine: settings.pixels.engine(),
         source: source.info(),
         selection: settings.selection.clone(),
         seed: settings.seed,

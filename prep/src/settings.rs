@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use shard::{ImageSettings, SampleOrder};
+use shard::{ImageSettings, Layout, SampleOrder};
 
 use crate::{
     Error, Result,
-    cli::{DatasetName, Order, PackArgs, Store},
+    cli::{DatasetName, Order, PackArgs, Store, TensorLayout},
     pack::PackSettings,
-    pixels::{DEFAULT_QUALITY, PixelSettings},
+    pixels::{DEFAULT_QUALITY, Decode, Engine, Fit, PixelSettings},
     plan::{PlanSettings, Validation},
     source::{Source, coco::Coco, folder::Folder, shapes::Shapes, text_to_image_2m::TextToImage2M},
 };
@@ -49,16 +49,7 @@ impl Settings {
                 )));
             }
         }
-        let mut image = match (args.store, args.quality) {
-            (Store::Tensor, Some(_)) => {
-                return Err(Error::Config("--quality goes with --store jpeg alone".to_owned()));
-            }
-            (Store::Tensor, None) => ImageSettings::tensor(args.size),
-            (Store::Jpeg, quality) => ImageSettings::jpeg(args.size, quality.unwrap_or(DEFAULT_QUALITY)),
-        };
-        if args.dataset == DatasetName::Shapes {
-            image.resize = "none".to_owned();
-        }
+        let pixels = pixel_settings(args)?;
         if args.threads == Some(0) {
             return Err(Error::Config("--threads 0: at least one".to_owned()));
         }
@@ -79,7 +70,7 @@ impl Settings {
                 out: args.out.clone().unwrap_or_else(|| PathBuf::from("data").join(name)),
                 seed: args.seed,
                 order,
-                pixels: PixelSettings::of(image),
+                pixels,
                 threads: args.threads.unwrap_or(cores),
                 selection,
             },
@@ -115,6 +106,38 @@ impl Settings {
             _ => self.plan,
         }
     }
+}
+
+/// What is stored of a picture.
+fn pixel_settings(args: &PackArgs) -> Result<PixelSettings> {
+    let config = |problem: &str| Err(Error::Config(problem.to_owned()));
+    let mut image = match (args.store, args.quality) {
+        (Store::Tensor, Some(_)) => return config("--quality goes with --store jpeg alone"),
+        (Store::Tensor, None) => ImageSettings::tensor(args.size),
+        (Store::Jpeg, quality) => ImageSettings::jpeg(args.size, quality.unwrap_or(DEFAULT_QUALITY)),
+    };
+    match (args.store, args.layout) {
+        (Store::Jpeg, Some(_)) => return config("--layout goes with --store tensor alone"),
+        (Store::Tensor, Some(TensorLayout::Hwc)) => image.layout = Layout::Hwc,
+        (_, Some(TensorLayout::Chw) | None) => {}
+    }
+    image.resize = match (args.dataset, args.resize) {
+        (DatasetName::Shapes, Some(_)) => {
+            return config("--resize does not go with shapes, which are made at their size");
+        }
+        (DatasetName::Shapes, None) => "none".to_owned(),
+        (_, fit) => fit.unwrap_or(Fit::CenterCrop).name().to_owned(),
+    };
+    if args.engine == Engine::Turbo && !cfg!(feature = "turbo") {
+        return config(
+            "this build has no engine turbo: build prep with `--features turbo` (it needs cmake and nasm)",
+        );
+    }
+    if args.engine != Engine::Turbo && args.decode == Decode::Fast {
+        return config("--decode fast goes with --engine turbo alone");
+    }
+    let PackArgs { engine, decode, max_pixels: pixels_max, .. } = *args;
+    Ok(PixelSettings { engine, decode, pixels_max, ..PixelSettings::of(image) })
 }
 
 /// The name that a user types.

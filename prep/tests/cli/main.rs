@@ -5,6 +5,7 @@ mod bad_samples;
 mod damage;
 mod interrupted;
 mod mistakes;
+mod pixel_options;
 mod same_bytes;
 
 use std::{
