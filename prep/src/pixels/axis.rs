@@ -18,16 +18,6 @@ pub(crate) enum Sampling {
     Half,
 }
 
-impl Sampling {
-    /// Samples for so many pixels.
-    pub(crate) fn samples(self, pixels: usize) -> usize {
-        match self {
-            Self::Full => pixels,
-            Self::Half => pixels.div_ceil(2),
-        }
-    }
-}
-
 /// The part of an axis that is reduced, in pixels: edges may lie between pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Span {
@@ -80,11 +70,11 @@ fn pixel_weights(pixels: usize, span: Span, outputs: usize, output: usize) -> (u
 }
 
 /// The same output sample made of the samples of a plane.
-fn sample_weights(sampling: Sampling, pixels: usize, first: usize, weights: &[f64]) -> (usize, Vec<f64>) {
+fn sample_weights(sampling: Sampling, pixels: usize, first: usize, weights: Vec<f64>) -> (usize, Vec<f64>) {
     if sampling == Sampling::Full {
-        return (first, weights.to_vec());
+        return (first, weights);
     }
-    let last = sampling.samples(pixels) - 1;
+    let last = pixels.div_ceil(2) - 1;
     let from = (first / 2).saturating_sub(1);
     let mut sampled = vec![0.0; weights.len() / 2 + 4];
     for (pixel, weight) in (first..).zip(weights) {
@@ -104,7 +94,7 @@ impl Axis {
         let rows: Vec<(usize, Vec<f64>)> = (0..outputs)
             .map(|output| {
                 let (first, weights) = pixel_weights(pixels, span, outputs, output);
-                sample_weights(sampling, pixels, first, &weights)
+                sample_weights(sampling, pixels, first, weights)
             })
             .collect();
         let taps = rows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);

@@ -35,6 +35,15 @@ pub(crate) struct Along {
     pub length: usize,
 }
 
+#[cfg(feature = "turbo")]
+impl Along {
+    /// The same part of a picture whose sides are divided by `scale`.
+    pub(crate) fn over(self, scale: usize) -> Self {
+        let Span { start, length } = self.span;
+        Self { span: Span { start: start / scale as f64, length: length / scale as f64 }, ..self }
+    }
+}
+
 /// Where a picture of `width`×`height` pixels goes in a square: along x and along y.
 pub(crate) fn place(fit: Fit, width: usize, height: usize, size: usize) -> [Along; 2] {
     let whole = |pixels: usize| Span { start: 0.0, length: pixels as f64 };
@@ -55,4 +64,14 @@ pub(crate) fn place(fit: Fit, width: usize, height: usize, size: usize) -> [Alon
             })
         }
     }
+}
+
+/// The largest of 8, 4, 2 and 1 by which a picture's sides can be divided so that it is still reduced, not enlarged.
+#[cfg(feature = "turbo")]
+pub(crate) fn scale(fit: Fit, width: usize, height: usize, size: usize) -> usize {
+    let side = match fit {
+        Fit::CenterCrop | Fit::Squash => width.min(height),
+        Fit::Pad => width.max(height),
+    };
+    [8, 4, 2].into_iter().find(|scale| side / scale >= size).unwrap_or(1)
 }

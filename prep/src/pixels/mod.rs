@@ -13,6 +13,9 @@ mod jpeg;
 mod reduce;
 mod reducer;
 mod simd;
+#[cfg(feature = "turbo")]
+#[expect(unsafe_code, reason = "calls of libjpeg-turbo")]
+mod turbo;
 
 pub use decode::{PIXELS_MAX, Rgb, decode};
 pub use fit::Fit;
@@ -71,7 +74,13 @@ impl PixelSettings {
 
     /// Decoder and resizer, as the manifest records them. It changes when pixels change.
     pub fn engine(&self) -> String {
-        RUST_ENGINE.to_owned()
+        match (self.engine, self.decode) {
+            #[cfg(feature = "turbo")]
+            (Engine::Turbo, Decode::Exact) => turbo::ENGINE.to_owned(),
+            #[cfg(feature = "turbo")]
+            (Engine::Turbo, Decode::Fast) => format!("{}, fast", turbo::ENGINE),
+            _ => RUST_ENGINE.to_owned(),
+        }
     }
 }
 
@@ -99,7 +108,11 @@ impl Preparer {
     }
 
     fn with_instructions(settings: &PixelSettings, instructions: Instructions) -> Self {
-        Self { settings: settings.clone(), reducer: Reducer::new(instructions), square: Vec::new() }
+        Self {
+            settings: settings.clone(),
+            reducer: Reducer::new(settings.engine, instructions),
+            square: Vec::new(),
+        }
     }
 
     /// Brings `picture` into its stored form: `payload` becomes the image member's payload, whatever it held. A

@@ -3,8 +3,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+#[cfg(feature = "turbo")]
 use super::{
-    PixelSettings,
+    Decode,
+    turbo::{self, Turbo},
+};
+use super::{
+    Engine, PixelSettings,
     axis::{Axis, Sampling},
     canvas::Canvas,
     decode::{Rgb, check_dimensions, decode},
@@ -31,13 +36,21 @@ pub(crate) struct Reducer {
     reduction: Reduction,
     scratch: jpeg::Scratch,
     instructions: Instructions,
+    #[cfg(feature = "turbo")]
+    turbo: Option<Turbo>,
 }
 
 impl Reducer {
-    /// A reducer that uses these instructions.
-    pub(crate) fn new(instructions: Instructions) -> Self {
-        let (reduction, scratch) = (Reduction::default(), jpeg::Scratch::default());
-        Self { axes: HashMap::new(), reduction, scratch, instructions }
+    /// A reducer of this kind that uses these instructions.
+    pub(crate) fn new(_engine: Engine, instructions: Instructions) -> Self {
+        Self {
+            axes: HashMap::new(),
+            reduction: Reduction::default(),
+            scratch: jpeg::Scratch::default(),
+            instructions,
+            #[cfg(feature = "turbo")]
+            turbo: (_engine == Engine::Turbo).then(Turbo::new),
+        }
     }
 
     /// Reduces the picture in `bytes` onto `canvas`.
@@ -50,17 +63,68 @@ impl Reducer {
         settings: &PixelSettings,
         canvas: &mut Canvas,
     ) -> Result<OriginalSize, Rejection> {
-        let reduced = contain::panics(|| match self.baseline(bytes, settings, canvas)? {
-            Some(size) => Ok(size),
-            None => {
-                let rgb = decode(bytes, settings.pixels_max)?;
-                self.rgb(&rgb, settings, canvas);
-                Ok(OriginalSize { height: rgb.height, width: rgb.width })
+        let reduced = contain::panics(|| {
+            if bytes.starts_with(b"\xff\xd8\xff")
+                && let Some(size) = self.jpeg(bytes, settings, canvas)?
+            {
+                return Ok(size);
             }
+            let rgb = decode(bytes, settings.pixels_max)?;
+            self.rgb(&rgb, settings, canvas);
+            Ok(OriginalSize { height: rgb.height, width: rgb.width })
         });
         reduced.unwrap_or_else(|panic| {
             Err(Rejection::new(Reason::BrokenImage, format!("the decoder panicked: {panic}")))
         })
+    }
+
+    /// A JPEG of the kinds that the engine takes; nothing is done with any other file.
+    fn jpeg(
+        &mut self,
+        bytes: &[u8],
+        settings: &PixelSettings,
+        canvas: &mut Canvas,
+    ) -> Result<Option<OriginalSize>, Rejection> {
+        #[cfg(feature = "turbo")]
+        if let Some(mut turbo) = self.turbo.take() {
+            let reduced = self.turbo(&mut turbo, bytes, settings, canvas);
+            self.turbo = Some(turbo);
+            return reduced;
+        }
+        self.baseline(bytes, settings, canvas)
+    }
+
+    /// A JPEG by libjpeg-turbo.
+    #[cfg(feature = "turbo")]
+    fn turbo(
+        &mut self,
+        turbo: &mut Turbo,
+        bytes: &[u8],
+        settings: &PixelSettings,
+        canvas: &mut Canvas,
+    ) -> Result<Option<OriginalSize>, Rejection> {
+        let scale = |width, height| match settings.decode {
+            Decode::Exact => 1,
+            Decode::Fast => fit::scale(settings.fit, width, height, canvas.size),
+        };
+        let Some(decoded) = turbo.decode(bytes, settings.pixels_max, scale)? else { return Ok(None) };
+        let turbo::Decoded { width, height, scale, chroma, planes } = decoded;
+        let [along_x, along_y] =
+            fit::place(settings.fit, width, height, canvas.size).map(|along| along.over(scale));
+        let samplings = std::iter::once([Sampling::Full; 2]).chain(std::iter::repeat(chroma));
+        let axes: Vec<PlaneAxes> = (samplings.take(planes.len()))
+            .map(|[x, y]| PlaneAxes {
+                x: self.axis(width.div_ceil(scale), x, along_x),
+                y: self.axis(height.div_ceil(scale), y, along_y),
+            })
+            .collect();
+        let first_columns: Vec<usize> = axes.iter().map(|axes| axes.x.used().start / 8 * 8).collect();
+        let colours = if axes.len() == 1 { Colours::Grey } else { Colours::Ycc };
+        self.reduction.begin(axes.clone(), &first_columns);
+        let Self { reduction, instructions, .. } = self;
+        simd::run(*instructions, Planar { planes: &planes, axes: &axes, reduction });
+        self.finish(colours, along_x, along_y, canvas);
+        Ok(Some(OriginalSize { height: height as u32, width: width as u32 }))
     }
 
     /// A baseline JPEG; nothing is done with any other file.
@@ -70,9 +134,6 @@ impl Reducer {
         settings: &PixelSettings,
         canvas: &mut Canvas,
     ) -> Result<Option<OriginalSize>, Rejection> {
-        if !bytes.starts_with(b"\xff\xd8\xff") {
-            return Ok(None);
-        }
         let Ok(header) = Header::parse(bytes) else { return Ok(None) };
         check_dimensions(header.width as u64, header.height as u64, settings.pixels_max)?;
         let [along_x, along_y] = fit::place(settings.fit, header.width, header.height, canvas.size);
@@ -174,6 +235,34 @@ impl Work for Interleaved<'_> {
             }
             for (component, strip) in strips.iter().enumerate() {
                 reduction.strip(steps, component, row, strip);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "turbo")]
+struct Planar<'a> {
+    planes: &'a [turbo::Plane<'a>],
+    axes: &'a [PlaneAxes],
+    reduction: &'a mut Reduction,
+}
+
+#[cfg(feature = "turbo")]
+impl Work for Planar<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Steps>(self, steps: S) {
+        let Self { planes, axes, reduction } = self;
+        let mut strip: Vec<[u8; 8]> = Vec::new();
+        for (component, (plane, axes)) in planes.iter().zip(axes).enumerate() {
+            let (columns, rows) = (axes.x.used(), axes.y.used());
+            for row in rows.start / 8..rows.end.div_ceil(8) {
+                strip.clear();
+                for column in columns.start / 8..columns.end.div_ceil(8) {
+                    let at = 8 * (row * plane.stride + column);
+                    strip.extend(steps.columns(&plane.samples[at..], plane.stride));
+                }
+                reduction.strip(steps, component, row, &strip);
             }
         }
     }

@@ -23,6 +23,9 @@ pub(crate) trait Steps: Copy {
     fn widened(self, column: [u8; 8]) -> [i16; 8];
     /// `bias` and the products of each column and its weight, over 2¹⁶ and rounded down.
     fn sum_of_products(self, columns: &[[i16; 8]], weights: &[i16], bias: i16) -> [i16; 8];
+    /// The columns of an 8×8 block of a plane that begins with the block.
+    #[cfg(feature = "turbo")]
+    fn columns(self, plane: &[u8], stride: usize) -> [[u8; 8]; 8];
     /// Rows become columns.
     fn transposed(self, rows: &[[i16; 8]; 8]) -> [[i16; 8]; 8];
 }
@@ -78,6 +81,12 @@ impl Steps for Plain {
         sums
     }
 
+    #[cfg(feature = "turbo")]
+    #[inline(always)]
+    fn columns(self, plane: &[u8], stride: usize) -> [[u8; 8]; 8] {
+        std::array::from_fn(|x| std::array::from_fn(|y| plane[y * stride + x]))
+    }
+
     #[inline(always)]
     fn transposed(self, rows: &[[i16; 8]; 8]) -> [[i16; 8]; 8] {
         std::array::from_fn(|x| std::array::from_fn(|y| rows[y][x]))
@@ -131,6 +140,13 @@ mod avx2 {
         fn sum_of_products(self, columns: &[[i16; 8]], weights: &[i16], bias: i16) -> [i16; 8] {
             // SAFETY: `self` proves the instructions.
             unsafe { sum_of_products(columns, weights, bias) }
+        }
+
+        #[cfg(feature = "turbo")]
+        #[inline(always)]
+        fn columns(self, plane: &[u8], stride: usize) -> [[u8; 8]; 8] {
+            // SAFETY: `self` proves the instructions.
+            unsafe { columns(plane, stride) }
         }
 
         #[inline(always)]
@@ -242,6 +258,27 @@ mod avx2 {
         }
         // SAFETY: as above.
         unsafe { std::mem::transmute(sums) }
+    }
+
+    #[cfg(feature = "turbo")]
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn columns(plane: &[u8], stride: usize) -> [[u8; 8]; 8] {
+        let row = |y: usize| -> __m128i {
+            let row: [u8; 8] = *plane[y * stride..].first_chunk().expect("planes have rows to spare");
+            _mm_cvtsi64_si128(i64::from_le_bytes(row))
+        };
+        let pairs: [__m128i; 4] = std::array::from_fn(|at| _mm_unpacklo_epi8(row(2 * at), row(2 * at + 1)));
+        let fours: [__m128i; 4] = std::array::from_fn(|at| {
+            let (a, b) = (pairs[at / 2 * 2], pairs[at / 2 * 2 + 1]);
+            if at % 2 == 0 { _mm_unpacklo_epi16(a, b) } else { _mm_unpackhi_epi16(a, b) }
+        });
+        let columns: [__m128i; 4] = std::array::from_fn(|at| {
+            let (a, b) = (fours[at / 2], fours[at / 2 + 2]);
+            if at % 2 == 0 { _mm_unpacklo_epi32(a, b) } else { _mm_unpackhi_epi32(a, b) }
+        });
+        // SAFETY: four vectors of 128 bits and 8×8 bytes are alike.
+        unsafe { std::mem::transmute(columns) }
     }
 
     #[target_feature(enable = "avx2")]

@@ -10,6 +10,8 @@ mod scan;
 
 use super::simd::Steps;
 pub(crate) use header::Header;
+#[cfg(feature = "turbo")]
+pub(crate) use header::may_be_turned;
 pub(crate) use scan::{Region, Scratch, Strips};
 
 /// Why a file is damaged.
