@@ -5,7 +5,7 @@
 
 Runs all peers and prep interleaved, round by round, over the same pictures (repeated to --images), and writes
 benches/results/prep-speed.{md,json}: medians of images a second and of CPU milliseconds an image (user and system, of all
-processes; the figure to trust where a machine is shared), and the PSNR to Pillow's bicubic of the same square. WORK gets
+processes, without Python's imports; the figure to trust where a machine is shared), and the PSNR to Pillow's bicubic. WORK gets
 the pictures and every data set; nothing of it belongs in the repository.
 
 Needs: cargo build --release -p prep --example pixels_alone --bin prep (and once more with --features turbo and --target-dir
@@ -53,20 +53,22 @@ def link_pictures(work, name, folders, count):
     return source
 
 
-def reference(path):
+def references(path):
+    """Pillow's bicubic of the centred square, and of the square at the whole pixel before it, which some take."""
     with Image.open(path) as image:
         image = image.convert("RGB")
-        side = min(image.size)
-        left, top = ((length - side) / 2 for length in image.size)
-        return numpy.asarray(image.resize((SIZE, SIZE), Image.BICUBIC, box=(left, top, left + side, top + side)))
+    side = min(image.size)
+    for whole in [False, True]:
+        left, top = ((length - side) // 2 if whole else (length - side) / 2 for length in image.size)
+        yield numpy.asarray(image.resize((SIZE, SIZE), Image.BICUBIC, box=(left, top, left + side, top + side)))
 
 
-def psnr_of(pictures, source, most=100):
+def psnr_of(pictures, source, most):
     """Mean and least PSNR of `pictures`, an iterable of (number, height×width×3 array)."""
     found = []
     for number, pixels in pictures:
-        error = (pixels.astype(float) - reference(source / f"{number:06d}.jpg")) ** 2
-        found.append(10 * numpy.log10(255**2 / max(error.mean(), 1e-9)))
+        errors = [((pixels.astype(float) - due) ** 2).mean() for due in references(source / f"{number:06d}.jpg")]
+        found.append(10 * numpy.log10(255**2 / max(min(errors), 1e-9)))
         if len(found) == most:
             break
     return (round(float(numpy.mean(found)), 1), round(float(min(found)), 1)) if found else None
@@ -144,7 +146,8 @@ def run(command, source, dest):
         return None
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     try:
-        wall = json.loads(output.stdout.strip().split("\n")[-1])["wall_s"]
+        told = json.loads(output.stdout.strip().split("\n")[-1])
+        wall, cpu = told["wall_s"], told.get("cpu_s", cpu)
     except (ValueError, KeyError, TypeError):
         pass  # prep: its whole life
     return wall, cpu
@@ -166,6 +169,7 @@ def main():
     parser.add_argument("--pictures", action="append", required=True, metavar="NAME=DIR[,DIR]")
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--psnr-images", type=int, default=200)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--target", default=str(ROOT / "target"))
     parser.add_argument("--target-turbo", default=str(ROOT / "target/turbo"))
@@ -194,7 +198,7 @@ def main():
                     continue
                 measured[name][peer].append(result)
                 if number == 0 and read:
-                    quality[name][peer] = psnr_of(read(dest), source)
+                    quality[name][peer] = psnr_of(read(dest), source, arguments.psnr_images)
                 print(f"round {number + 1}, {name}, {peer}: {arguments.images / result[0]:.0f} images/s, {result[1] / arguments.images * 1e3:.2f} CPU ms", flush=True)
     report(arguments, sets, measured, quality, missing)
 

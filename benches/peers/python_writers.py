@@ -1,4 +1,5 @@
-"""What others write: JPEGs of a list → 224×224, in several processes. Prints images and wall seconds without imports.
+"""What others write: JPEGs of a list → 224×224, in several processes. Prints images, and wall and CPU seconds
+without imports.
 
   python_writers.py torchvision|tjcv2|img2dataset LIST DEST PROCESSES
 
@@ -9,6 +10,7 @@ with JPEGs of quality 90.
 
 import json
 import multiprocessing
+import os
 import sys
 import time
 
@@ -55,6 +57,11 @@ def tjcv2_part(part, paths, dest):
             names.write(json.dumps([number, [path]]) + "\n")
 
 
+def cpu():
+    """User and system seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
 def img2dataset(paths, dest, processes):
     import contextlib
 
@@ -63,7 +70,7 @@ def img2dataset(paths, dest, processes):
 
     rows = [{"url": "file://" + path, "caption": path, "number": number} for number, path in paths]
     pandas.DataFrame(rows).to_parquet(dest + ".parquet")
-    begun = time.time()
+    begun, used = time.time(), cpu()
     with contextlib.redirect_stdout(sys.stderr):
         download(
             url_list=dest + ".parquet", input_format="parquet", url_col="url", caption_col="caption",
@@ -72,7 +79,7 @@ def img2dataset(paths, dest, processes):
             thread_count=4, number_sample_per_shard=max(1, len(paths) // 8), disallowed_header_directives=[],
             enable_wandb=False, compute_hash=None, extract_exif=False,
         )
-    return time.time() - begun
+    return time.time() - begun, cpu() - used
 
 
 def main():
@@ -80,7 +87,7 @@ def main():
     with open(list_path) as file:
         paths = list(enumerate(file.read().split("\n")[:-1]))
     if peer == "img2dataset":
-        wall = img2dataset(paths, dest, processes)
+        wall, used = img2dataset(paths, dest, processes)
     else:
         if peer == "torchvision":
             part = torchvision_part
@@ -89,15 +96,15 @@ def main():
             part = tjcv2_part
             import cv2, simplejpeg  # noqa: E401, F401
         context = multiprocessing.get_context("fork")
-        begun = time.time()
+        begun, before = time.time(), cpu()
         workers = [
             context.Process(target=part, args=(k, paths[k::processes], dest)) for k in range(processes)
         ]
         [worker.start() for worker in workers]
         [worker.join() for worker in workers]
-        wall = time.time() - begun
+        wall, used = time.time() - begun, cpu() - before
         assert all(worker.exitcode == 0 for worker in workers)
-    print(json.dumps({"n": len(paths), "wall_s": round(wall, 4)}))
+    print(json.dumps({"n": len(paths), "wall_s": round(wall, 4), "cpu_s": round(used, 4)}))
 
 
 if __name__ == "__main__":

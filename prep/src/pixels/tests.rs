@@ -201,6 +201,57 @@ fn layouts_hold_the_same_pixels() {
 }
 
 #[test]
+fn damaged_files_are_refused_or_read_but_never_a_panic() {
+    let settings = settings(32, Fit::CenterCrop);
+    let mut preparers = [Instructions::Best, Instructions::Plain]
+        .map(|instructions| Preparer::with_instructions(&settings, instructions));
+    let mut refused = 0;
+    let mut noise = 1u32;
+    for (sampling, restart) in SAMPLINGS.into_iter().zip([0, 3, 0, 1]) {
+        let bytes = jpeg(11, 90, 70, sampling, restart);
+        for round in 0..300 {
+            let mut damaged = bytes.clone();
+            for _ in 0..=round % 3 {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let at = noise as usize % damaged.len();
+                match round % 5 {
+                    0 => damaged.truncate(at.max(3)),
+                    1 => drop(damaged.remove(at)),
+                    2 => damaged.insert(at, (noise >> 8) as u8),
+                    _ => damaged[at] ^= 1 << (noise >> 29),
+                }
+            }
+            let picture = Picture::Encoded(damaged);
+            let mut outcomes = preparers.each_mut().map(|preparer| {
+                let mut payload = Vec::new();
+                preparer.prepare(&picture, &mut payload).map(|size| (size, payload))
+            });
+            if let Err(rejection) = &mut outcomes[0] {
+                assert!(!rejection.detail.contains("panicked"), "{rejection:?}");
+                refused += 1;
+            }
+            assert!(outcomes[0] == outcomes[1]);
+        }
+    }
+    assert!(refused > 400, "only {refused} of 1,200 were refused");
+}
+
+#[test]
+fn damage_in_the_data_is_told() {
+    let settings = settings(32, Fit::CenterCrop);
+    let good = jpeg(2, 120, 90, SamplingFactor::F_2_2, 0);
+    let end = good.len() - 2;
+    let reason = |bytes: Vec<u8>| {
+        let outcome = Preparer::new(&settings).prepare(&Picture::Encoded(bytes), &mut Vec::new());
+        outcome.map_err(|rejection| rejection.detail)
+    };
+    assert!(reason(good.clone()).is_ok());
+    assert!(reason(good[..end].to_vec()).unwrap_err().contains("without an end-of-image mark"));
+    let cut = [&good[..end - 200], &good[end..]].concat();
+    assert!(reason(cut).unwrap_err().contains("end early"));
+}
+
+#[test]
 fn buffers_carry_nothing_from_one_picture_to_the_next() {
     let pictures = [(500, 333), (40, 41), (333, 500), (1, 1), (640, 480), (16, 16)]
         .map(|(width, height)| Picture::Encoded(jpeg(width as u32, width, height, SamplingFactor::F_2_2, 0)));
@@ -219,5 +270,75 @@ fn buffers_carry_nothing_from_one_picture_to_the_next() {
             Preparer::new(&settings).prepare(picture, &mut fresh).unwrap();
             assert!(payload == fresh, "{fit:?}");
         }
+    }
+}
+
+#[cfg(feature = "turbo")]
+mod turbo {
+    use super::{super::*, *};
+
+    fn turbo(size: u32, fit: Fit, decode: Decode) -> PixelSettings {
+        PixelSettings { engine: Engine::Turbo, decode, ..settings(size, fit) }
+    }
+
+    #[test]
+    fn both_engines_give_the_same_pixels() {
+        for (width, height) in [(640, 480), (333, 500), (17, 300), (9, 16), (3, 3), (1, 1)] {
+            for sampling in SAMPLINGS {
+                let bytes = jpeg(4, width, height, sampling, 0);
+                for (size, fit) in [(64, Fit::Squash), (224, Fit::CenterCrop), (33, Fit::Pad)] {
+                    let ours = prepared(&bytes, &settings(size, fit), Instructions::Best);
+                    for instructions in [Instructions::Best, Instructions::Plain] {
+                        let theirs = prepared(&bytes, &turbo(size, fit, Decode::Exact), instructions);
+                        assert!(ours == theirs, "{width}x{height} {sampling:?} {fit:?} to {size}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fast_decoding_is_near() {
+        for (width, height) in [(640, 480), (1000, 1500), (450, 450)] {
+            for sampling in SAMPLINGS {
+                let bytes = jpeg(4, width, height, sampling, 0);
+                for fit in [Fit::Squash, Fit::CenterCrop, Fit::Pad] {
+                    let found = prepared(&bytes, &turbo(112, fit, Decode::Fast), Instructions::Best);
+                    let psnr = psnr(&found[npy::HEADER_BYTES..], &reference(&bytes, fit, 112));
+                    assert!(psnr > 33.0, "{width}x{height} {sampling:?} {fit:?}: {psnr:.1} dB");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        let settings = turbo(32, Fit::CenterCrop, Decode::Exact);
+        let mut preparer = Preparer::new(&settings);
+        let good = jpeg(2, 120, 90, SamplingFactor::F_2_2, 0);
+        let mut reason = |bytes: &[u8]| {
+            let outcome = preparer.prepare(&Picture::Encoded(bytes.to_vec()), &mut Vec::new());
+            outcome.map_err(|rejection| (rejection.reason, rejection.detail))
+        };
+        for length in [3, 30, good.len() / 2, good.len() - 20, good.len() - 2] {
+            let (kind, detail) = reason(&good[..length]).unwrap_err();
+            assert_eq!(kind, Reason::BrokenImage, "{length} bytes: {detail}");
+        }
+        assert_eq!(reason(&good).unwrap(), OriginalSize { height: 90, width: 120 });
+        let mut noise = 1u32;
+        for _ in 0..500 {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let mut damaged = good.clone();
+            damaged[noise as usize % good.len()] ^= 1 << (noise >> 29);
+            if let Err((_, detail)) = reason(&damaged) {
+                assert!(!detail.contains("panicked"), "{detail}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_engine_is_named_with_its_version() {
+        let name = turbo(32, Fit::Pad, Decode::Fast).engine();
+        assert!(name.starts_with("turbo-1: libjpeg-turbo 3.") && name.ends_with(", fast"), "{name}");
     }
 }

@@ -11,7 +11,7 @@ const SIZE: usize = 32;
 /// Packs one wide and one tall picture with `more`; the pixels of each, and the data set.
 fn packed(dir: &Path, out: &str, more: &[&str]) -> (Vec<Vec<u8>>, Dataset) {
     let job = ["--dataset", "folder", "--from", "source", "--out", out, "--size", "32", "--shards", "1"];
-    prep(&[&job, &["--val", "0", "--order", "source"], more].concat(), dir).expect(0);
+    prep(&[&job[..], &["--val", "0", "--order", "source"], more].concat(), dir).expect(0);
     prep(&["verify", out], dir).expect(0);
     let dataset = Dataset::open(dir.join(out)).unwrap();
     let shards = dataset.open_split("train").unwrap();

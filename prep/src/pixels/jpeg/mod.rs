@@ -21,8 +21,16 @@ pub(crate) struct Broken(pub &'static str);
 /// Why a file gave no samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
+    /// Another decoder should try.
     Unusual,
+    /// No decoder gives all of it.
     Broken(Broken),
+}
+
+impl From<Broken> for Refusal {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
 }
 
 /// Decodes the data behind `header`; `regions` has one for each component.
@@ -41,5 +49,5 @@ pub(crate) fn decode<S: Steps>(
         Some(_) => return Err(Refusal::Unusual),
         None => return Err(Refusal::Broken(Broken("the file ends early, without an end-of-image mark"))),
     }
-    scan::decode(steps, header, regions, scratch, sink).map_err(Refusal::Broken)
+    scan::decode(steps, header, regions, scratch, sink)
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    Broken,
+    Broken, Refusal,
     bits::{Bits, Segments},
     header::Header,
     huffman::{LOOK_UP_BITS, Table, extended},
@@ -62,13 +62,13 @@ pub(super) fn decode<S: Steps>(
     regions: &[Region],
     scratch: &mut Scratch,
     sink: &mut impl Strips<S>,
-) -> Result<(), Broken> {
+) -> Result<(), Refusal> {
     let mut planes = Vec::with_capacity(3);
     for (component, region) in header.components.iter().zip(regions) {
         let (Some(dc), Some(ac)) =
             (&header.dc_tables[component.dc_table], &header.ac_tables[component.ac_table])
         else {
-            return Err(Broken("a scan without its tables"));
+            return Err(Broken("a scan without its tables").into());
         };
         let (horizontal, vertical) = (component.horizontal, component.vertical);
         planes.push(Plane { dc, ac, steps: header.steps(component), horizontal, vertical, region, mean: 0 });
@@ -82,7 +82,7 @@ pub(super) fn decode<S: Steps>(
     let high = header.height.div_ceil(unit(|plane| plane.vertical));
     let interval = if header.restart_interval == 0 { wide * high } else { header.restart_interval };
     if segments.count() != (wide * high).div_ceil(interval) {
-        return Err(Broken("restart marks are missing, or there are too many"));
+        return Err(Broken("restart marks are missing, or there are too many").into());
     }
     let mut bits = segments.reader(0).ok_or(Broken("no data"))?;
     let (mut segment, mut left) = (0, interval);
@@ -101,7 +101,7 @@ pub(super) fn decode<S: Steps>(
             }
         }
         if bits.overran() {
-            return Err(Broken("its data end early"));
+            return Err(Broken("its data end early").into());
         }
         for (component, (plane, strip)) in planes.iter().zip(&*strips).enumerate() {
             let columns = 8 * plane.region.columns.len();
@@ -115,14 +115,13 @@ pub(super) fn decode<S: Steps>(
     finish(&bits)
 }
 
-fn finish(bits: &Bits) -> Result<(), Broken> {
+/// Ends a segment. Bytes that nobody used are left to the general decoder to judge: they may come of damage, or of a
+/// writer that fills up.
+fn finish(bits: &Bits) -> Result<(), Refusal> {
     if bits.overran() {
-        return Err(Broken("its data end early"));
+        return Err(Broken("its data end early").into());
     }
-    if bits.left_over() > 0 {
-        return Err(Broken("its data go on where the picture ends"));
-    }
-    Ok(())
+    if bits.left_over() > 0 { Err(Refusal::Unusual) } else { Ok(()) }
 }
 
 /// The blocks of one component in the unit at `x`, `y`.
