@@ -71,10 +71,10 @@ fn reference(bytes: &[u8], fit: Fit, size: usize) -> Vec<f64> {
             })
             .collect();
         for (y, row) in down.iter().enumerate() {
-            for x in 0..along_x.length {
+            let start = (channel * size + along_y.start + y) * size + along_x.start;
+            for (x, out) in out[start..start + along_x.length].iter_mut().enumerate() {
                 let sum: f64 = row.iter().map(|(source, weight)| weight * reduced[*source][x]).sum();
-                let at = (channel * size + along_y.start + y) * size + along_x.start + x;
-                out[at] = sum.clamp(0.0, 255.0);
+                *out = sum.clamp(0.0, 255.0);
             }
         }
     }

@@ -34,7 +34,7 @@ impl Segments {
                     self.ranges.push((begun, self.bytes.len()));
                     self.bytes.extend_from_slice(&[0; PADDING]);
                     begun = self.bytes.len();
-                    let due = 0xd0 + (self.ranges.len() as u8 - 1 & 7);
+                    let due = 0xd0 + ((self.ranges.len() - 1) & 7) as u8;
                     if marker != due {
                         return Some(marker);
                     }

@@ -1,6 +1,6 @@
 //! The segments in front of a JPEG's entropy-coded data: tables, frame, scan. Whatever is unusual is
 //! [`Unusual`], which sends the file to the general decoder: progressive and arithmetic coding, several scans, 12 bits,
-//! inks, RGB, rare samplings, a turned picture, stray bytes. It leaves out the data themselves.
+//! inks, RGB, rare samplings, a turned picture. It leaves out the data themselves.
 
 use super::huffman::Table;
 
@@ -50,14 +50,14 @@ impl Header {
         let mut header = Self::default();
         let mut at = 2;
         loop {
-            if bytes.get(at) != Some(&0xff) {
-                return Err(Unusual);
-            }
-            let marker = *bytes.get(at + 1).ok_or(Unusual)?;
-            if marker == 0xff {
-                at += 1; // a fill byte
-                continue;
-            }
+            let marker = match bytes.get(at..at + 2).ok_or(Unusual)? {
+                [0xff, marker @ 1..=0xfe] => *marker,
+                // Fill bytes, or stray ones, which are harmless and met in real photos.
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
             let length = u16_at(bytes, at + 2)?;
             let content = bytes.get(at + 4..at + 2 + length).ok_or(Unusual)?;
             at += 2 + length;

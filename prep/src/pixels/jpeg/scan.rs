@@ -12,8 +12,7 @@ use super::{
 };
 use crate::pixels::simd::Steps;
 
-/// Places in a block, rows first, in the order in which coefficients come; behind the end for runs of zeros that
-/// leave the block.
+/// Places in a block, rows first, in the order in which coefficients come.
 const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7,
     14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39,
