@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{near, plan::Validation};
+use crate::{
+    near,
+    pixels::{Decode, Engine, Fit},
+    plan::Validation,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -142,6 +146,15 @@ pub enum Store {
     Jpeg,
 }
 
+/// The order of a tensor's axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TensorLayout {
+    /// Channels, rows, columns, as PyTorch has them.
+    Chw,
+    /// Rows, columns, channels.
+    Hwc,
+}
+
 /// The order of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Order {
@@ -219,6 +232,22 @@ pub struct PackArgs {
     /// Side of the stored pictures.
     #[arg(long, default_value_t = 224, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=2048))]
     pub size: u32,
+    /// How pictures that are not square fill the square [default: center-crop].
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub resize: Option<Fit>,
+    /// Axes of --store tensor [default: chw].
+    #[arg(long, value_enum, value_name = "AXES")]
+    pub layout: Option<TensorLayout>,
+    /// What decodes and reduces; recorded, for other engines give other bytes. turbo is libjpeg-turbo, in builds with
+    /// the feature of that name.
+    #[arg(long, value_enum, default_value = "rust")]
+    pub engine: Engine,
+    /// How JPEGs are decoded: fast takes a half, a quarter or an eighth of their pixels where that is enough (turbo).
+    #[arg(long, value_enum, default_value = "exact")]
+    pub decode: Decode,
+    /// Leave out pictures that declare more pixels than this.
+    #[arg(long, default_value_t = crate::pixels::PIXELS_MAX, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_pixels: u64,
     /// At most N samples of train; other splits keep their proportion. For shapes: how many scenes
     /// [default: 10000].
     #[arg(long, value_name = "N")]

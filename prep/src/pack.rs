@@ -74,7 +74,7 @@ impl PackSettings {
     pub fn manifest(&self, source: SourceInfo) -> Manifest {
         Manifest {
             program: concat!("prep ", env!("CARGO_PKG_VERSION")).to_owned(),
-            engine: self.pixels.engine().to_owned(),
+            engine: self.pixels.engine(),
             source,
             selection: self.selection.clone(),
             seed: self.seed,

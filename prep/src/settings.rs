@@ -6,15 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shard::{ImageSettings, Manifest, SampleOrder};
+use shard::{ImageSettings, Layout, Manifest, SampleOrder};
 
 use crate::{
     Error, Result,
-    cli::{CaptionChoice, DatasetName, Order, PackArgs, RepairArgs, SourceArgs, Store},
+    cli::{CaptionChoice, DatasetName, Order, PackArgs, RepairArgs, SourceArgs, Store, TensorLayout},
     near,
     open::SourceSettings,
     pack::{Captions, PackSettings},
-    pixels::{DEFAULT_QUALITY, PixelSettings},
+    pixels::{DEFAULT_QUALITY, Decode, Engine, Fit, PIXELS_MAX, PixelSettings},
     plan::{PlanSettings, Validation},
     source::columns::Names,
 };
@@ -41,16 +41,7 @@ impl Settings {
         let out =
             args.out.clone().unwrap_or_else(|| PathBuf::from("data").join(folder_name(&args.source.dataset)));
         let source = source(&args.source, &out)?;
-        let mut image = match (args.store, args.quality) {
-            (Store::Tensor, Some(_)) => {
-                return Err(Error::Config("--quality goes with --store jpeg alone".to_owned()));
-            }
-            (Store::Tensor, None) => ImageSettings::tensor(args.size),
-            (Store::Jpeg, quality) => ImageSettings::jpeg(args.size, quality.unwrap_or(DEFAULT_QUALITY)),
-        };
-        if args.source.dataset == DatasetName::Shapes {
-            image.resize = "none".to_owned();
-        }
+        let pixels = pixel_settings(args)?;
         if args.threads == Some(0) {
             return Err(Error::Config("--threads 0: at least one".to_owned()));
         }
@@ -76,9 +67,9 @@ impl Settings {
                 out,
                 seed: args.seed,
                 order,
-                pixels: PixelSettings::of(image),
+                pixels,
                 threads: args.threads.unwrap_or(cores),
-                selection: selection(&plan, captions, leak_distance, &source),
+                selection: selection(&plan, captions, leak_distance, args.max_pixels, &source),
                 bad_max: args.max_bad,
                 captions,
                 leak_distance,
@@ -136,13 +127,30 @@ impl Settings {
             validation,
             limit,
         };
+        let pixels_max = selected("max-pixels");
+        let pixels_max =
+            pixels_max.map(|text| text.parse().map_err(|_| unknown("bound on pixels", text))).transpose()?;
+        let of_engine = |(engine, decode)| {
+            let pixels_max = pixels_max.unwrap_or(PIXELS_MAX);
+            PixelSettings { engine, decode, pixels_max, ..PixelSettings::of(manifest.image.clone()) }
+        };
+        let engines =
+            [(Engine::Rust, Decode::Exact), (Engine::Turbo, Decode::Exact), (Engine::Turbo, Decode::Fast)];
+        let pixels = engines.map(of_engine).into_iter().find(|pixels| pixels.engine() == manifest.engine);
+        let Some(pixels) = pixels else {
+            let (engine, program) = (&manifest.engine, &manifest.program);
+            return Err(Error::Config(format!(
+                "the data set was made by the pixel engine {engine:?}, which this build does not have: other pixels \
+                 would come of it; use the program that wrote it ({program})"
+            )));
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let captions = if selected("captions") == Some("first") { Captions::First } else { Captions::All };
         let pack = PackSettings {
             out: args.dir.clone(),
             seed: manifest.seed,
             order: manifest.order,
-            pixels: PixelSettings::of(manifest.image.clone()),
+            pixels,
             threads: args.threads.filter(|threads| *threads > 0).unwrap_or(cores),
             selection: manifest.selection.clone(),
             bad_max: 1.0,
@@ -161,6 +169,38 @@ impl Settings {
     }
 }
 
+/// What is stored of a picture.
+fn pixel_settings(args: &PackArgs) -> Result<PixelSettings> {
+    let config = |problem: &str| Err(Error::Config(problem.to_owned()));
+    let mut image = match (args.store, args.quality) {
+        (Store::Tensor, Some(_)) => return config("--quality goes with --store jpeg alone"),
+        (Store::Tensor, None) => ImageSettings::tensor(args.size),
+        (Store::Jpeg, quality) => ImageSettings::jpeg(args.size, quality.unwrap_or(DEFAULT_QUALITY)),
+    };
+    match (args.store, args.layout) {
+        (Store::Jpeg, Some(_)) => return config("--layout goes with --store tensor alone"),
+        (Store::Tensor, Some(TensorLayout::Hwc)) => image.layout = Layout::Hwc,
+        (_, Some(TensorLayout::Chw) | None) => {}
+    }
+    image.resize = match (&args.source.dataset, args.resize) {
+        (DatasetName::Shapes, Some(_)) => {
+            return config("--resize does not go with shapes, which are made at their size");
+        }
+        (DatasetName::Shapes, None) => "none".to_owned(),
+        (_, fit) => fit.unwrap_or(Fit::CenterCrop).name().to_owned(),
+    };
+    if args.engine == Engine::Turbo && !cfg!(feature = "turbo") {
+        return config(
+            "this build has no engine turbo: build prep with `--features turbo` (it needs cmake and nasm)",
+        );
+    }
+    if args.engine != Engine::Turbo && args.decode == Decode::Fast {
+        return config("--decode fast goes with --engine turbo alone");
+    }
+    let PackArgs { engine, decode, max_pixels: pixels_max, .. } = *args;
+    Ok(PixelSettings { engine, decode, pixels_max, ..PixelSettings::of(image) })
+}
+
 /// The folder below `data/` that a data set gets.
 fn folder_name(dataset: &DatasetName) -> String {
     match dataset {
@@ -174,6 +214,7 @@ fn selection(
     plan: &PlanSettings,
     captions: Captions,
     leak_distance: Option<u32>,
+    pixels_max: u64,
     source: &SourceSettings,
 ) -> BTreeMap<String, String> {
     let mut selection = BTreeMap::new();
@@ -192,6 +233,9 @@ fn selection(
         if let Some(value) = value {
             set(name, value.clone());
         }
+    }
+    if pixels_max != PIXELS_MAX {
+        set("max-pixels", pixels_max.to_string());
     }
     if let Some(subset) = &source.subset {
         set("subset", subset.clone());

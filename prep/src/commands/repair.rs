@@ -52,7 +52,7 @@ pub fn run(args: &RepairArgs) -> Result<bool> {
     if damaged.is_empty() {
         return Ok(false);
     }
-    let settings = settings_of(args, &manifest)?;
+    let settings = Settings::of_manifest(args, &manifest)?;
     let stop = stop_on_signal();
     let work = args.dir.join(WORK_NAME);
     fs_err::create_dir_all(&work).map_err(Error::io("create", &work))?;
@@ -91,20 +91,6 @@ fn damaged_shards(found: &verify::Report, manifest: &Manifest) -> (Damaged, Vec<
         }
     }
     (damaged, beyond)
-}
-
-/// The settings that the data set was made with.
-fn settings_of(args: &RepairArgs, manifest: &Manifest) -> Result<Settings> {
-    let settings = Settings::of_manifest(args, manifest)?;
-    let engine = settings.pack.pixels.engine();
-    if engine == manifest.engine {
-        return Ok(settings);
-    }
-    let (theirs, program) = (&manifest.engine, &manifest.program);
-    Err(Error::Config(format!(
-        "the data set was made by the pixel engine {theirs:?}, this program has {engine:?}: other pixels would come of \
-         it; use the program that wrote it ({program})"
-    )))
 }
 
 fn make_again(job: &Job<'_>) -> Result<()> {

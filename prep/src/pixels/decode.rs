@@ -42,7 +42,7 @@ pub fn decode(bytes: &[u8], pixels_max: u64) -> Result<Rgb, Rejection> {
     })
 }
 
-fn check_dimensions(width: u64, height: u64, pixels_max: u64) -> Result<(), Rejection> {
+pub(super) fn check_dimensions(width: u64, height: u64, pixels_max: u64) -> Result<(), Rejection> {
     if width == 0 || height == 0 {
         return Err(Rejection::new(Reason::BrokenImage, format!("it declares {width}x{height} pixels")));
     }

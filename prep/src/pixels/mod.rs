@@ -1,40 +1,86 @@
-//! Image files → the stored picture: decoded to RGB, turned as EXIF says, centre-cropped and resized, laid out as
-//! the format has it. It leaves out where the bytes come from.
+//! Image files → the stored picture: decoded, turned as EXIF says, fitted into a square, reduced, laid out as the
+//! format has it. It leaves out where the bytes come from.
+//!
+//! Baseline JPEGs go strip by strip from their entropy-coded data to the payload (`jpeg`, `reduce`); all other files by
+//! way of their RGB pixels (`decode`). Both meet in one reduction, so that what a picture becomes does not depend on
+//! how it was packed.
 
+mod axis;
+mod canvas;
 mod decode;
-mod resize;
+mod fit;
+mod jpeg;
+mod reduce;
+mod reducer;
+mod simd;
+#[cfg(feature = "turbo")]
+#[expect(unsafe_code, reason = "calls of libjpeg-turbo")]
+mod turbo;
 
 pub use decode::{PIXELS_MAX, Rgb, decode};
-pub use resize::Resizer;
+pub use fit::Fit;
 
-use shard::{ImageFormat, ImageSettings, npy};
+use shard::{ImageFormat, ImageSettings, Layout, npy};
 
+use self::{canvas::Canvas, reducer::Reducer, simd::Instructions};
 use crate::{
     Error, Result,
     source::{Picture, Reason, Rejection},
 };
 
 /// Decoder and resizer that the pixels depend on, as the manifest records them. It changes when pixels change.
-pub const ENGINE: &str = "rust-1: zune-jpeg 0.5, image 0.25, fast_image_resize 6 catmull-rom";
+const RUST_ENGINE: &str = "rust-2: baseline JPEG and bicubic by prep, zune-jpeg 0.5, image 0.25";
+
+/// What decodes and reduces pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// Pure Rust.
+    Rust,
+    /// libjpeg-turbo for JPEGs, and as `rust` for all else.
+    Turbo,
+}
+
+/// How JPEGs are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Decode {
+    /// All of their pixels.
+    Exact,
+    /// Fewer pixels by a smaller cosine transform, where those are still as many as are stored.
+    Fast,
+}
 
 /// What decides a stored picture's bytes, beside the source's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PixelSettings {
     /// The stored form.
     pub image: ImageSettings,
+    /// How pictures that are not square fill the square.
+    pub fit: Fit,
+    /// What decodes and reduces; `turbo` in builds with that feature.
+    pub engine: Engine,
+    /// How JPEGs are decoded; `fast` with the engine `turbo`.
+    pub decode: Decode,
     /// Most pixels that a picture may declare.
     pub pixels_max: u64,
 }
 
 impl PixelSettings {
-    /// The default engine with its default limit.
+    /// The default engine with its default limit. Pictures are fitted as `image` says, or cropped where it says none.
     pub fn of(image: ImageSettings) -> Self {
-        Self { image, pixels_max: PIXELS_MAX }
+        let fit = [Fit::Squash, Fit::Pad].into_iter().find(|fit| fit.name() == image.resize);
+        let fit = fit.unwrap_or(Fit::CenterCrop);
+        Self { image, fit, engine: Engine::Rust, decode: Decode::Exact, pixels_max: PIXELS_MAX }
     }
 
     /// Decoder and resizer, as the manifest records them. It changes when pixels change.
-    pub fn engine(&self) -> &'static str {
-        ENGINE
+    pub fn engine(&self) -> String {
+        match (self.engine, self.decode) {
+            #[cfg(feature = "turbo")]
+            (Engine::Turbo, Decode::Exact) => turbo::ENGINE.to_owned(),
+            #[cfg(feature = "turbo")]
+            (Engine::Turbo, Decode::Fast) => format!("{}, fast", turbo::ENGINE),
+            _ => RUST_ENGINE.to_owned(),
+        }
     }
 }
 
@@ -50,68 +96,91 @@ pub struct OriginalSize {
 /// Brings pictures into their stored form, keeping its buffers from one to the next. One a thread.
 pub struct Preparer {
     settings: PixelSettings,
-    resizer: Resizer,
+    reducer: Reducer,
+    /// Pixels on their way into a JPEG.
+    square: Vec<u8>,
 }
 
 impl Preparer {
     /// A preparer with these settings.
     pub fn new(settings: &PixelSettings) -> Self {
-        Self { settings: settings.clone(), resizer: Resizer::default() }
+        Self::with_instructions(settings, Instructions::Best)
     }
 
-    /// Brings `picture` into its stored form: `payload` becomes the image member's payload, whatever it held.
+    fn with_instructions(settings: &PixelSettings, instructions: Instructions) -> Self {
+        Self {
+            settings: settings.clone(),
+            reducer: Reducer::new(settings.engine, instructions),
+            square: Vec::new(),
+        }
+    }
+
+    /// Brings `picture` into its stored form: `payload` becomes the image member's payload, whatever it held. A
+    /// payload that held one before costs no memory.
     ///
     /// # Errors
-    /// A [`Rejection`] where the bytes are not a usable picture.
+    /// A [`Rejection`] where the bytes are not a usable picture; `payload` may hold anything then.
     pub fn prepare(&mut self, picture: &Picture, payload: &mut Vec<u8>) -> Result<OriginalSize, Rejection> {
-        let image = &self.settings.image;
-        let square;
-        let (pixels, height, width) = match picture {
-            Picture::Made(pixels) => (pixels.as_slice(), image.height, image.width),
-            Picture::Encoded(bytes) => {
-                let rgb = decode(bytes, self.settings.pixels_max)?;
-                square = self.resizer.centre_square(&rgb, image.height)?;
-                (square.as_slice(), rgb.height, rgb.width)
-            }
-            Picture::Stored(stored, original) => {
-                payload.clear();
-                payload.extend_from_slice(stored);
-                return Ok(*original);
-            }
-        };
-        if pixels.len() != image.pixel_bytes() {
-            let detail = format!("{} bytes of pixels for {}x{}", pixels.len(), image.height, image.width);
-            return Err(Rejection::new(Reason::BrokenImage, detail));
+        if let Picture::Stored(stored, original) = picture {
+            payload.clear();
+            payload.extend_from_slice(stored);
+            return Ok(*original);
         }
-        *payload = match image.format {
-            ImageFormat::Npy => tensor(pixels, image),
-            ImageFormat::Jpg => jpeg(pixels, image)?,
-        };
-        Ok(OriginalSize { height, width })
+        let image = &self.settings.image;
+        match image.format {
+            ImageFormat::Npy => {
+                payload.resize(npy::HEADER_BYTES + image.pixel_bytes(), 0);
+                let (header, pixels) = payload.split_at_mut(npy::HEADER_BYTES);
+                header.copy_from_slice(&npy::header(image));
+                draw(picture, &self.settings, &mut self.reducer, pixels, image.layout)
+            }
+            ImageFormat::Jpg => {
+                self.square.resize(image.pixel_bytes(), 0);
+                let size = draw(picture, &self.settings, &mut self.reducer, &mut self.square, Layout::Hwc)?;
+                encode(&self.square, image, payload)?;
+                Ok(size)
+            }
+        }
     }
 }
 
-/// The npy payload: header and channel planes.
-fn tensor(pixels: &[u8], image: &ImageSettings) -> Vec<u8> {
-    let plane = pixels.len() / 3;
-    let mut payload = vec![0; npy::HEADER_BYTES + pixels.len()];
-    payload[..npy::HEADER_BYTES].copy_from_slice(&npy::header(image));
-    let (red, rest) = payload[npy::HEADER_BYTES..].split_at_mut(plane);
-    let (green, blue) = rest.split_at_mut(plane);
-    for (((pixel, red), green), blue) in pixels.chunks_exact(3).zip(red).zip(green).zip(blue) {
-        (*red, *green, *blue) = (pixel[0], pixel[1], pixel[2]);
+/// Draws `picture` into `pixels`.
+fn draw(
+    picture: &Picture,
+    settings: &PixelSettings,
+    reducer: &mut Reducer,
+    pixels: &mut [u8],
+    layout: Layout,
+) -> Result<OriginalSize, Rejection> {
+    let image = &settings.image;
+    let broken = |detail: String| Rejection::new(Reason::BrokenImage, detail);
+    let mut canvas = Canvas { pixels, size: image.height as usize, layout };
+    match picture {
+        Picture::Made(made) if made.len() == image.pixel_bytes() => {
+            canvas.copy(made);
+            Ok(OriginalSize { height: image.height, width: image.width })
+        }
+        Picture::Made(made) => {
+            Err(broken(format!("{} bytes of pixels for {}x{}", made.len(), image.height, image.width)))
+        }
+        Picture::Encoded(bytes) => {
+            if settings.fit == Fit::Pad {
+                canvas.pixels.fill(0);
+            }
+            reducer.reduce(bytes, settings, &mut canvas)
+        }
+        Picture::Stored(..) => Err(broken("a payload that is made already".to_owned())),
     }
-    payload
 }
 
-fn jpeg(pixels: &[u8], image: &ImageSettings) -> Result<Vec<u8>, Rejection> {
-    let mut bytes = Vec::new();
+/// Pixels as a JPEG.
+fn encode(pixels: &[u8], image: &ImageSettings, payload: &mut Vec<u8>) -> Result<(), Rejection> {
+    payload.clear();
     let side = |side: u32| u16::try_from(side).expect("the format's largest side fits");
     let quality = image.quality.unwrap_or(DEFAULT_QUALITY);
-    jpeg_encoder::Encoder::new(&mut bytes, quality)
+    jpeg_encoder::Encoder::new(payload, quality)
         .encode(pixels, side(image.width), side(image.height), jpeg_encoder::ColorType::Rgb)
-        .map_err(|error| Rejection::new(Reason::BrokenImage, format!("not encoded as JPEG: {error}")))?;
-    Ok(bytes)
+        .map_err(|error| Rejection::new(Reason::BrokenImage, format!("not encoded as JPEG: {error}")))
 }
 
 /// JPEG quality of `--store jpeg`.
@@ -134,8 +203,14 @@ pub fn stored_rgb(payload: &[u8], image: &ImageSettings) -> Result<Vec<u8>> {
         ImageFormat::Npy => {
             let pixels = payload.get(npy::HEADER_BYTES..).filter(|p| p.len() == image.pixel_bytes());
             let pixels = pixels.ok_or_else(broken)?;
+            if image.layout == Layout::Hwc {
+                return Ok(pixels.to_vec());
+            }
             let plane = pixels.len() / 3;
             Ok((0..plane).flat_map(|at| [pixels[at], pixels[plane + at], pixels[2 * plane + at]]).collect())
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ mod interrupted;
 mod kills;
 mod mistakes;
 mod near;
+mod pixel_options;
 mod repair;
 mod same_bytes;
 mod sources;

@@ -62,6 +62,9 @@ fn each_is_one_line_that_names_what_is_wrong() {
         (of(&["--limit", "0", "--out", "out"]), "--limit 0"),
         (of(&["--val", "6", "--out", "out"]), "--val 6"),
         (of(&["--quality", "80", "--out", "out"]), "--quality goes with --store jpeg"),
+        (of(&["--store", "jpeg", "--layout", "chw", "--out", "out"]), "--layout goes with --store tensor"),
+        (vec!["--resize", "pad", "--out", "out"], "--resize does not go with shapes"),
+        (of(&["--decode", "fast", "--out", "out"]), "--decode fast goes with --engine turbo"),
         (vec!["verify", "nowhere"], "nowhere"),
         (vec!["verify", "photos"], "photos has no dataset.json"),
         (vec!["verify", "file"], "file"),
@@ -77,10 +80,12 @@ fn each_is_one_line_that_names_what_is_wrong() {
 #[test]
 fn a_word_that_is_none_is_explained() {
     let folder = tempfile::tempdir().unwrap();
-    let table: [(&[&str], &str); 7] = [
+    let table: [(&[&str], &str); 9] = [
         (&["--datset", "coco"], "--dataset"),
         (&["--dataset", "imagenet"], "text-to-image-2m"),
         (&["--size", "5"], "--size"),
+        (&["--resize", "shortest-side"], "center-crop, squash, pad"),
+        (&["--max-pixels", "0"], "--max-pixels"),
         (&["--val", "1.5"], "a share above 0 and below 1"),
         (&["--val", "many"], "a number of samples"),
         (&["--seed", "-1"], "-1"),

@@ -1,0 +1,77 @@
+//! How a picture of any shape fills a square. It leaves out the resizing itself.
+
+use super::axis::Span;
+
+/// Ways of fitting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fit {
+    /// The largest centred square; what lies outside of it is cut off.
+    CenterCrop,
+    /// The whole picture, its sides squeezed to one length.
+    Squash,
+    /// The whole picture in its own proportions, centred on black.
+    Pad,
+}
+
+impl Fit {
+    /// The name in the manifest and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CenterCrop => "center-crop",
+            Self::Squash => "squash",
+            Self::Pad => "pad",
+        }
+    }
+}
+
+/// Which part of a picture goes where along one axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Along {
+    /// The part of the picture.
+    pub span: Span,
+    /// The first sample of the square that it fills.
+    pub start: usize,
+    /// How many it fills.
+    pub length: usize,
+}
+
+#[cfg(feature = "turbo")]
+impl Along {
+    /// The same part of a picture whose sides are divided by `scale`.
+    pub(crate) fn over(self, scale: usize) -> Self {
+        let Span { start, length } = self.span;
+        Self { span: Span { start: start / scale as f64, length: length / scale as f64 }, ..self }
+    }
+}
+
+/// Where a picture of `width`×`height` pixels goes in a square: along x and along y.
+pub(crate) fn place(fit: Fit, width: usize, height: usize, size: usize) -> [Along; 2] {
+    let whole = |pixels: usize| Span { start: 0.0, length: pixels as f64 };
+    match fit {
+        Fit::CenterCrop => {
+            let side = width.min(height);
+            [width, height].map(|pixels| {
+                let span = Span { start: (pixels - side) as f64 / 2.0, length: side as f64 };
+                Along { span, start: 0, length: size }
+            })
+        }
+        Fit::Squash => [width, height].map(|pixels| Along { span: whole(pixels), start: 0, length: size }),
+        Fit::Pad => {
+            let longest = width.max(height) as f64;
+            [width, height].map(|pixels| {
+                let length = ((pixels as f64 * size as f64 / longest).round() as usize).clamp(1, size);
+                Along { span: whole(pixels), start: (size - length) / 2, length }
+            })
+        }
+    }
+}
+
+/// The largest of 8, 4, 2 and 1 by which a picture's sides can be divided so that it is still reduced, not enlarged.
+#[cfg(feature = "turbo")]
+pub(crate) fn scale(fit: Fit, width: usize, height: usize, size: usize) -> usize {
+    let side = match fit {
+        Fit::CenterCrop | Fit::Squash => width.min(height),
+        Fit::Pad => width.max(height),
+    };
+    [8, 4, 2].into_iter().find(|scale| side / scale >= size).unwrap_or(1)
+}

@@ -1,0 +1,150 @@
+//! Huffman tables for decoding: a look-up by the next bits that mostly gives code and value at once (ITU T.81 annex
+//! F.2.2). It leaves out where the bits come from (`bits`).
+
+/// Bits that are looked up at once.
+pub(super) const LOOK_UP_BITS: u32 = 10;
+
+/// Longest code.
+const LENGTH_MAX: usize = 16;
+
+/// What the next bits mean. From the lowest bit: 6 bits for the length of code and value together, 1 bit for
+/// whether the value is here, 1 bit for the end of the block, 8 bits for the zeros in front of the value, and the value
+/// in the upper 16. Where the value is not here, its bits' number stands in its place, and the length is the code's.
+/// 0 where the code is longer than the look-up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Entry(u32);
+
+impl Entry {
+    fn whole(length: u32, zeros: u32, value: i32) -> Self {
+        Self(length | 1 << 6 | zeros << 8 | (value as u32) << 16)
+    }
+
+    fn code(length: u32, zeros: u32, value_bits: u32) -> Self {
+        Self(length | zeros << 8 | value_bits << 16)
+    }
+
+    /// The end of a block: as many zeros as there can be.
+    fn end(length: u32) -> Self {
+        Self(length | 1 << 6 | 1 << 7 | 64 << 8)
+    }
+
+    pub(super) fn is_code(self) -> bool {
+        self.0 != 0
+    }
+
+    pub(super) fn has_value(self) -> bool {
+        self.0 & 1 << 6 != 0
+    }
+
+    pub(super) fn is_end(self) -> bool {
+        self.0 & 1 << 7 != 0
+    }
+
+    pub(super) fn length(self) -> u32 {
+        self.0 & 63
+    }
+
+    pub(super) fn zeros(self) -> usize {
+        (self.0 >> 8 & 255) as usize
+    }
+
+    /// The value, or how many bits it has.
+    pub(super) fn value(self) -> i32 {
+        self.0 as i32 >> 16
+    }
+}
+
+/// A table of codes.
+#[derive(Debug)]
+pub(super) struct Table {
+    look_up: [Entry; 1 << LOOK_UP_BITS],
+    /// For each length the first 16-bit pattern past its codes; a code has the first length whose bound is above it.
+    bounds: [u32; LENGTH_MAX + 1],
+    /// For each length what is added to a code to give its symbol's place.
+    offsets: [i32; LENGTH_MAX + 1],
+    symbols: [u8; 256],
+    is_dc: bool,
+}
+
+/// A value of `bits` bits as JPEG writes it: the upper half of the range is positive (T.81, EXTEND).
+pub(super) fn extended(raw: i32, bits: u32) -> i32 {
+    if bits == 0 || raw >= 1 << (bits - 1) { raw } else { raw - (1 << bits) + 1 }
+}
+
+impl Table {
+    /// A table of `counts` codes a length; `None` where there are more codes than their lengths allow, or symbols
+    /// that no decoder takes.
+    pub(super) fn new(counts: &[u8; LENGTH_MAX], symbols: &[u8], is_dc: bool) -> Option<Self> {
+        let mut table = Self {
+            look_up: [Entry::default(); 1 << LOOK_UP_BITS],
+            bounds: [0; LENGTH_MAX + 1],
+            offsets: [0; LENGTH_MAX + 1],
+            symbols: [0; 256],
+            is_dc,
+        };
+        if symbols.len() > 256 || is_dc && symbols.iter().any(|symbol| *symbol > 15) {
+            return None;
+        }
+        table.symbols[..symbols.len()].copy_from_slice(symbols);
+        let (mut code, mut place) = (0u32, 0);
+        for length in 1..=LENGTH_MAX {
+            let count = usize::from(counts[length - 1]);
+            table.offsets[length] = place as i32 - code as i32;
+            for symbol in &symbols[place..place + count] {
+                table.enter(code, length as u32, *symbol);
+                code += 1;
+            }
+            place += count;
+            if code > 1 << length {
+                return None;
+            }
+            table.bounds[length] = code << (LENGTH_MAX - length);
+            code <<= 1;
+        }
+        Some(table)
+    }
+
+    fn meaning(&self, symbol: u8, length: u32) -> Entry {
+        let (zeros, bits) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+        match (zeros, bits) {
+            _ if self.is_dc => Entry::code(length, 0, u32::from(symbol)),
+            (15, 0) => Entry::whole(length, 15, 0),
+            (_, 0) => Entry::end(length),
+            _ => Entry::code(length, zeros, bits),
+        }
+    }
+
+    /// Enters a code in all places of the look-up that begin with it.
+    fn enter(&mut self, code: u32, length: u32, symbol: u8) {
+        if length > LOOK_UP_BITS || code >> length != 0 {
+            return;
+        }
+        let free = LOOK_UP_BITS - length;
+        let entry = self.meaning(symbol, length);
+        for rest in 0..1u32 << free {
+            let bits = entry.value() as u32;
+            let known = if entry.has_value() || bits > free {
+                entry
+            } else {
+                let raw = (rest >> (free - bits)) as i32;
+                Entry::whole(length + bits, entry.zeros() as u32, extended(raw, bits))
+            };
+            self.look_up[(code << free | rest) as usize] = known;
+        }
+    }
+
+    /// What the next bits mean, by their first [`LOOK_UP_BITS`].
+    #[inline(always)]
+    pub(super) fn look_up(&self, bits: usize) -> Entry {
+        self.look_up[bits & ((1 << LOOK_UP_BITS) - 1)]
+    }
+
+    /// What a long code means, by the next 16 bits; `None` for bits that are no code.
+    #[cold]
+    pub(super) fn search(&self, bits: u32) -> Option<Entry> {
+        let length = (1..=LENGTH_MAX).find(|length| bits < self.bounds[*length])?;
+        let code = (bits >> (LENGTH_MAX - length)) as i32;
+        let symbol = *self.symbols.get(usize::try_from(code + self.offsets[length]).ok()?)?;
+        Some(self.meaning(symbol, length as u32))
+    }
+}
