@@ -101,18 +101,20 @@ impl Reduction {
         }
     }
 
-    /// Ends a picture: gives each output row, from the top, as red, green and blue.
+    /// Ends a picture: gives each output row, from the top, as red, green and blue, and comes to how many of those
+    /// values were well outside of what they can be.
     #[inline(always)]
-    pub(crate) fn finish(&mut self, colours: Colours, mut give: impl FnMut(usize, [&[u8]; 3])) {
+    pub(crate) fn finish(&mut self, colours: Colours, mut give: impl FnMut(usize, [&[u8]; 3])) -> usize {
         let outputs = self.axes[0].y.each().len();
         let width = self.axes[0].x.each().len();
         let mut rgb = [const { Vec::new() }; 3];
         rgb.iter_mut().for_each(|row: &mut Vec<u8>| row.resize(width.next_multiple_of(8), 0));
+        let mut outside = 0;
         for output in 0..outputs {
             for ((sums, reduced), axes) in self.sums.iter_mut().zip(&self.reduced).zip(&self.axes) {
                 sum_of_rows(sums, reduced, &axes.y, output);
             }
-            convert(colours, &self.sums, &mut rgb);
+            outside += usize::from(convert(colours, &self.sums, &mut rgb));
             let [red, green, blue] = &rgb;
             if colours == Colours::Grey {
                 give(output, [&red[..width]; 3]);
@@ -120,6 +122,7 @@ impl Reduction {
                 give(output, [&red[..width], &green[..width], &blue[..width]]);
             }
         }
+        outside
     }
 }
 
@@ -165,25 +168,37 @@ fn rounded(sum: i16) -> u8 {
     (sum.wrapping_add(1 << (POINT - 1)) >> POINT).clamp(0, 255) as u8
 }
 
+/// Whether a sum of luma and chroma is four or more steps below black or above white. Decoders clip each pixel of the
+/// picture, and a mean of clipped pixels is another than a clipped mean.
 #[inline(always)]
-fn convert(colours: Colours, sums: &[Vec<i16>; 3], rgb: &mut [Vec<u8>; 3]) {
+fn is_outside(sum: i16) -> u16 {
+    u16::from(sum < -(4 << POINT)) | u16::from(sum > 259 << POINT)
+}
+
+/// A row of sums to bytes; how many values of luma and chroma were outside.
+#[inline(always)]
+fn convert(colours: Colours, sums: &[Vec<i16>; 3], rgb: &mut [Vec<u8>; 3]) -> u16 {
     let [red, green, blue] = rgb;
     if colours != Colours::Ycc {
         for (row, sums) in [red, green, blue].into_iter().zip(sums) {
             row.iter_mut().zip(sums).for_each(|(byte, &sum)| *byte = rounded(sum));
         }
-        return;
+        return 0;
     }
     let [luma, blueness, redness] = sums;
+    let mut outside = 0u16;
     for (((((red, green), blue), &y), &cb), &cr) in
         red.iter_mut().zip(green).zip(blue).zip(luma).zip(blueness).zip(redness)
     {
         let (cb, cr) = (cb.wrapping_sub(128 << POINT), cr.wrapping_sub(128 << POINT));
         // 1.402 = 1 + 0.402, 0.71414 = 1 - 0.28586, 1.772 = 2 - 0.228: fractions below a half fit 16 bits.
-        *red = rounded(y.wrapping_add(cr).wrapping_add(part(cr, 26_345)));
-        *green = rounded(y.wrapping_sub(cr).wrapping_add(part(cr, 18_734)).wrapping_add(part(cb, -22_554)));
-        *blue = rounded(y.wrapping_add(cb).wrapping_add(cb).wrapping_add(part(cb, -14_942)));
+        let r = y.wrapping_add(cr).wrapping_add(part(cr, 26_345));
+        let g = y.wrapping_sub(cr).wrapping_add(part(cr, 18_734)).wrapping_add(part(cb, -22_554));
+        let b = y.wrapping_add(cb).wrapping_add(cb).wrapping_add(part(cb, -14_942));
+        (*red, *green, *blue) = (rounded(r), rounded(g), rounded(b));
+        outside += is_outside(r) + is_outside(g) + is_outside(b);
     }
+    outside
 }
 
 impl<S: Steps> Strips<S> for Reduction {

@@ -27,6 +27,10 @@ use crate::{
 /// Axes that are kept: pictures of a data set come in few sizes.
 const AXES_MAX: usize = 128;
 
+/// One value in this many may be outside of its range; above that the picture is reduced from its RGB pixels instead.
+/// Of 820 photos and 600 crops of raised contrast none below it is under 45 dB from Pillow's, and 5 % are above it.
+const OUTSIDE_SHARE: usize = 60;
+
 /// Everything that an axis depends on; the span's by its bits.
 type AxisKey = (usize, Sampling, [u64; 2], usize);
 
@@ -123,7 +127,10 @@ impl Reducer {
         self.reduction.begin(axes.clone(), &first_columns);
         let Self { reduction, instructions, .. } = self;
         simd::run(*instructions, Planar { planes: &planes, axes: &axes, reduction });
-        self.finish(colours, along_x, along_y, canvas);
+        // Scaled pixels are not that exact anyway.
+        if !self.finish(colours, along_x, along_y, canvas) && scale == 1 {
+            return Ok(None);
+        }
         Ok(Some(OriginalSize { height: height as u32, width: width as u32 }))
     }
 
@@ -160,7 +167,9 @@ impl Reducer {
             Err(Refusal::Unusual) => return Ok(None),
             Err(Refusal::Broken(broken)) => return Err(Rejection::new(Reason::BrokenImage, broken.0)),
         }
-        self.finish(colours, along_x, along_y, canvas);
+        if !self.finish(colours, along_x, along_y, canvas) {
+            return Ok(None);
+        }
         Ok(Some(OriginalSize { height: header.height as u32, width: header.width as u32 }))
     }
 
@@ -178,10 +187,13 @@ impl Reducer {
         self.finish(Colours::Rgb, along_x, along_y, canvas);
     }
 
-    fn finish(&mut self, colours: Colours, along_x: Along, along_y: Along, canvas: &mut Canvas) {
+    /// Writes what was reduced; whether its colours are near to those of a picture that is clipped pixel by pixel.
+    fn finish(&mut self, colours: Colours, along_x: Along, along_y: Along, canvas: &mut Canvas) -> bool {
+        let values = 3 * along_x.length * along_y.length;
         let work =
             Finish { reduction: &mut self.reduction, colours, canvas, x: along_x.start, y: along_y.start };
-        simd::run(self.instructions, work);
+        let outside = simd::run(self.instructions, work);
+        OUTSIDE_SHARE * outside <= values
     }
 
     fn axis(&mut self, pixels: usize, sampling: Sampling, along: Along) -> Arc<Axis> {
@@ -277,10 +289,10 @@ struct Finish<'a, 'b> {
 }
 
 impl Work for Finish<'_, '_> {
-    type Output = ();
+    type Output = usize;
     #[inline(always)]
-    fn run<S: Steps>(self, _: S) {
+    fn run<S: Steps>(self, _: S) -> usize {
         let Self { reduction, colours, canvas, x, y } = self;
-        reduction.finish(colours, |row, rgb| canvas.row(y + row, x, rgb));
+        reduction.finish(colours, |row, rgb| canvas.row(y + row, x, rgb))
     }
 }

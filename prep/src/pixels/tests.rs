@@ -120,6 +120,25 @@ fn pixels_are_those_of_a_convolution() {
 }
 
 #[test]
+fn colours_beyond_white_and_black_are_clipped_before_they_are_mixed() {
+    let (width, height) = (300, 260);
+    let mut noise = 5u32;
+    let mut pixels = photo(1, width, height);
+    for (at, value) in pixels.iter_mut().enumerate() {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // Single pixels of full colour in their row.
+        *value = if noise >> 30 == 0 { 255 * u8::from(at % 3 == 0) } else { value.saturating_mul(2) };
+    }
+    let mut bytes = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 90);
+    encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    encoder.encode(&pixels, width as u16, height as u16, ColorType::Rgb).unwrap();
+    let found = prepared(&bytes, &settings(96, Fit::CenterCrop), Instructions::Best);
+    let psnr = psnr(&found[npy::HEADER_BYTES..], &reference(&bytes, Fit::CenterCrop, 96));
+    assert!(psnr > 45.0, "{psnr:.1} dB");
+}
+
+#[test]
 fn simd_and_plain_instructions_give_the_same_bytes() {
     for (width, height) in
         [(640, 480), (333, 500), (224, 224), (17, 300), (1, 1), (2_000, 7), (8, 8), (9, 16)]
