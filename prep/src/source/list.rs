@@ -6,7 +6,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Seek as _},
     os::unix::fs::FileExt as _,
     path::{Component, Path, PathBuf},
 };
@@ -94,9 +94,10 @@ impl List {
             return Err(problem("there is no such file"));
         }
         require_dir(options.dataset, &options.images)?;
-        let file = fs_err::File::open(&options.list).map_err(Error::io("open", &options.list))?;
+        let mut file = fs_err::File::open(&options.list).map_err(Error::io("open", &options.list))?;
         let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap(&options.list).map_err(Error::io("read", &options.list))?;
+        hasher.update_reader(&file).map_err(Error::io("read", &options.list))?;
+        file.rewind().map_err(Error::io("read", &options.list))?;
         let name = options.list.file_name().unwrap_or_default().to_string_lossy();
         let revision = format!("{name} blake3 {}", hasher.finalize().to_hex());
         let mut list = Self {
