@@ -69,6 +69,7 @@ pub(crate) fn spill_some(
     let is_due = |spilled: &Spilled, input: usize| {
         input < names.len() && plan.rows_needed().is_none_or(|needed| spilled.len() < needed)
     };
+    let taking = Taking { seed: plan.seed, settings, wanted, stop };
     let mut ready: Option<Result<Box<dyn Source>>> = None;
     while is_due(&spilled, spilled.inputs) {
         let input = spilled.inputs;
@@ -84,7 +85,7 @@ pub(crate) fn spill_some(
         let outcome = std::thread::scope(|scope| {
             let opening = more.then(|| scope.spawn(|| open(inputs, next, dir)));
             let worked = spilled
-                .take_in(source.as_ref(), plan, settings, wanted, stop, &mut counts, progress)
+                .take_in(source.as_ref(), &taking, &mut counts, progress)
                 .and_then(|()| spilled.record(&names[input]))
                 .and_then(|()| finish(inputs, input, dir));
             // What is recorded is safe while the next input is still on its way, and its failure is met in its turn.
@@ -100,6 +101,14 @@ pub(crate) fn spill_some(
     }
     spilled.open_spills()?;
     Ok(spilled)
+}
+
+/// What decides which samples of an input are taken in, and how.
+struct Taking<'a> {
+    seed: u64,
+    settings: &'a PackSettings,
+    wanted: &'a (dyn Fn(&str) -> bool + Sync),
+    stop: &'a AtomicBool,
 }
 
 fn scratch(dir: &Path, input: usize) -> PathBuf {
@@ -220,7 +229,7 @@ impl Spilled {
         // Once shards are written from them, spill files go: then no input is due any more.
         let is_packing = dir.parent().is_some_and(|out| out.join("train").is_dir());
         for (spill, length) in spilled.spills.iter_mut().zip(lengths) {
-            if !(is_packing && !spill.path.exists()) {
+            if !is_packing || spill.path.exists() {
                 spill.restore(length)?;
             }
         }
@@ -292,13 +301,11 @@ impl Spilled {
     fn take_in(
         &mut self,
         source: &dyn Source,
-        plan: &PlanSettings,
-        settings: &PackSettings,
-        wanted: &(dyn Fn(&str) -> bool + Sync),
-        stop: &AtomicBool,
+        taking: &Taking<'_>,
         counts: &mut Counts,
         progress: &mut dyn Progress,
     ) -> Result<()> {
+        let Taking { seed, settings, wanted, stop } = *taking;
         let listings = source.listings();
         let places: Vec<(usize, usize)> = (0..listings.len())
             .flat_map(|listing| (0..listings[listing].ids.len()).map(move |row| (listing, row)))
@@ -333,7 +340,7 @@ impl Spilled {
                 let outcome = match prepared {
                     Ok((loaded, original, payload)) => {
                         counts.add(None);
-                        let spill = self.spill_of(plan.seed, &id);
+                        let spill = self.spill_of(seed, &id);
                         Outcome::Kept(self.keep(spill, loaded, original, &payload)?)
                     }
                     Err(LoadError::LeftOut(Rejection { reason, detail })) => {

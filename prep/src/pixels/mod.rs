@@ -24,7 +24,7 @@ use shard::{ImageFormat, ImageSettings, Layout, npy};
 
 use self::{canvas::Canvas, reducer::Reducer, simd::Instructions};
 use crate::{
-    Error, Result,
+    Error, Result, contain,
     source::{Picture, Reason, Rejection},
 };
 
@@ -167,7 +167,11 @@ fn draw(
             if settings.fit == Fit::Pad {
                 canvas.pixels.fill(0);
             }
-            reducer.reduce(bytes, settings, &mut canvas)
+            // A picture that trips a decoder, our own too, costs one sample and not the run.
+            contain::panics(|| reducer.reduce(bytes, settings, &mut canvas)).unwrap_or_else(|panic| {
+                *reducer = Reducer::new(settings.engine, Instructions::Best);
+                Err(broken(format!("the decoder panicked: {panic}")))
+            })
         }
         Picture::Stored(..) => Err(broken("a payload that is made already".to_owned())),
     }

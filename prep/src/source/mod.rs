@@ -203,13 +203,13 @@ fn read_file(root: &Path, path: &Path) -> Result<Vec<u8>, LoadError> {
 pub(crate) fn split_of(path: &str) -> &'static str {
     let words = path.split(|c: char| !c.is_ascii_alphanumeric());
     // The last word that speaks of one: the file's own name over its folder's.
-    let named = words.filter_map(|word| match word.to_ascii_lowercase().as_str() {
+    let mut named = words.filter_map(|word| match word.to_ascii_lowercase().as_str() {
         "train" | "training" => Some("train"),
         "val" | "validation" | "valid" | "dev" => Some("val"),
         "test" => Some("test"),
         _ => None,
     });
-    named.last().unwrap_or("train")
+    named.next_back().unwrap_or("train")
 }
 
 /// A source's folder, which must be there.

@@ -90,15 +90,14 @@ impl Zip {
         read: impl FnOnce(&mut dyn Read, u64) -> T,
     ) -> Result<Option<T>> {
         let mut archive = self.archive.clone();
-        let outcome = match archive.by_name(name) {
+        match archive.by_name(name) {
             Ok(mut entry) => {
                 let bytes = entry.size();
                 Ok(Some(read(&mut entry, bytes)))
             }
             Err(ZipError::FileNotFound) => Ok(None),
             Err(error) => Err(self.damaged(name, error.into())),
-        };
-        outcome
+        }
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, LoadError> {
