@@ -112,10 +112,13 @@ impl SourceSettings {
             (DatasetName::Hub(repo), _) => repo,
             (_, Some(repo)) => repo,
             (DatasetName::TextToImage2m, None) => TEXT_TO_IMAGE_2M.0,
-            (_, None) => {
+            (DatasetName::Coco, None) => {
                 self.fetch_coco(&self.fetcher(stop)?)?;
                 let coco = Coco::open(&self.downloads, self.karpathy.as_deref())?;
                 return Ok(Opened::Whole(Box::new(coco)));
+            }
+            (dataset, None) => {
+                return Err(Error::Config(format!("{dataset} needs --from, the place where it lies")));
             }
         };
         let is_official = self.dataset == DatasetName::TextToImage2m && self.repo.is_none();

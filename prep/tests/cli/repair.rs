@@ -90,6 +90,8 @@ fn another_source_is_refused_and_a_changed_picture_is_no_repair() {
     };
     assert!(complaint("other").contains("other samples would come of it"), "{}", complaint("other"));
     assert!(complaint("nowhere").contains("nowhere"), "{}", complaint("nowhere"));
+    let unsaid = prep(&["repair", "out"], dir).expect(2).err;
+    assert!(unsaid.contains("folder needs --from"), "{unsaid}");
     assert_eq!(difference(&before, &snapshot(&dir.join("out")).unwrap()), None);
     for number in 0..80 {
         let path = dir.join(format!("source/images/picture {number:04}.jpg"));
