@@ -39,7 +39,7 @@ Exit codes: 0 success, 1 damage found, 2 the command could not be carried out.";
 #[command(name = "prep", version, after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
-    /// verify or inspect; none packs.
+    /// verify, repair or inspect; none packs.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Options of packing.

@@ -83,12 +83,9 @@ fn at_random_moments() {
     let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
     let dir = folder.path();
     // A slow server, so that many moments are moments of downloading.
-    let commit = downloads::serve_text_to_image_2m(dir, &server, 4, 40);
-    for (path, bytes) in snapshot(&dir.join("local")).unwrap() {
-        server.always(&Server::hub_blob(&bytes), Fault::Slow(16 << 10, Duration::from_millis(3)));
-        assert!(
-            !Server::hub_resolve("jackyhate/text-to-image-2M", &commit, path.to_str().unwrap()).is_empty()
-        );
+    downloads::serve_text_to_image_2m(dir, &server, 4, 40);
+    for bytes in snapshot(&dir.join("local")).unwrap().values() {
+        server.always(&Server::hub_blob(bytes), Fault::Slow(16 << 10, Duration::from_millis(3)));
     }
     testkit::source::folder(&dir.join("source"), 300).unwrap();
     let t2i =
