@@ -19,7 +19,7 @@ use crate::{
     decode::{Decoded, decode},
     error::{Error, Place, Result, panic_message},
     order::EpochOrder,
-    pixels::{Target, write_interleaved, write_planar},
+    pixels::{self, Target, write_interleaved, write_planar},
     plan::Plan,
     prefetch::Job,
     rng::{EpochStreams, Purpose},
@@ -69,10 +69,13 @@ pub(crate) struct EpochJob {
     pub(crate) epoch: u64,
 }
 
-/// What a worker keeps from batch to batch: memory for a decoded JPEG.
+/// What a worker keeps from batch to batch.
 #[derive(Default)]
 pub(crate) struct Scratch {
+    /// A decoded JPEG.
     rgb: Vec<u8>,
+    /// The part of a picture that a batch holds.
+    crop: Vec<u8>,
 }
 
 impl Job for EpochJob {
@@ -173,7 +176,8 @@ impl Source {
             crc.update(header);
             crc
         });
-        if (row.image_format, row.layout) == (ImageFormat::Npy, Layout::Chw) {
+        let image = self.store.image();
+        if !image.varies() && (row.image_format, row.layout) == (ImageFormat::Npy, Layout::Chw) {
             write_planar(stored, target, crc.as_mut());
             self.compare(sample, shard, row, crc)?;
         } else {
@@ -182,11 +186,20 @@ impl Source {
                 crc.update(stored);
             }
             self.compare(sample, shard, row, crc)?;
+            let Scratch { rgb, crop } = scratch;
+            let mut pixels = stored;
             if row.image_format == ImageFormat::Jpg {
-                decode_into(shard, row, stored, &mut scratch.rgb)?;
-                write_interleaved(&scratch.rgb, target);
-            } else {
-                write_interleaved(stored, target);
+                decode_into(shard, row, stored, rgb)?;
+                pixels = rgb;
+            }
+            if image.varies() {
+                let sides = (row.height as usize, row.width as usize);
+                pixels::crop(pixels, row.layout, sides, image.height as usize, crop);
+                pixels = crop;
+            }
+            match row.layout {
+                Layout::Chw => write_planar(pixels, target, None),
+                Layout::Hwc => write_interleaved(pixels, target),
             }
         }
         self.counters.samples.fetch_add(1, Relaxed);

@@ -1,6 +1,8 @@
 //! Stored pixels into a batch: one pass that copies or normalises, with the checksum on the way. Left out: where the
 //! pixels come from ([`crate::decode`] for JPEGs) and where they go ([`crate::collate`]).
 
+use shard::Layout;
+
 /// Bytes that are checked and then converted while they are still in the first-level cache.
 const CHUNK_BYTES: usize = 16 * 1024;
 
@@ -58,6 +60,28 @@ pub(crate) fn write_interleaved(interleaved: &[u8], target: Target<'_>) {
     }
 }
 
+/// The centred square of `size`×`size` out of a picture of `height`×`width`, in the layout that it has.
+pub(crate) fn crop(
+    pixels: &[u8],
+    layout: Layout,
+    (height, width): (usize, usize),
+    size: usize,
+    out: &mut Vec<u8>,
+) {
+    let (top, left) = ((height - size) / 2, (width - size) / 2);
+    // Rows of a plane hold a byte a pixel, rows of interleaved pixels three.
+    let (planes, samples) = match layout {
+        Layout::Chw => (3, 1),
+        Layout::Hwc => (1, 3),
+    };
+    out.clear();
+    for plane in pixels.chunks_exact(pixels.len() / planes) {
+        for row in plane.chunks_exact(samples * width).skip(top).take(size) {
+            out.extend_from_slice(&row[samples * left..samples * (left + size)]);
+        }
+    }
+}
+
 /// A product and a sum, not a fused one: the same bits on every processor, and vectors without FMA.
 fn normalize(values: &[u8], out: &mut [f32], scale: f32, shift: f32) {
     for (out, value) in out.iter_mut().zip(values) {
@@ -71,6 +95,23 @@ mod tests {
     use proptest::prelude::*;
 
     const AFFINE: [(f32, f32); 3] = [(0.5, -1.0), (2.0, 0.25), (1.0, 3.0)];
+
+    #[test]
+    fn a_crop_is_the_centre() {
+        // Columns 0 to 5 of 4 rows, in each channel 100 apart.
+        let value = |c: usize, y: usize, x: usize| (100 * c + 10 * y + x) as u8;
+        let mut planar = Vec::new();
+        (0..3).for_each(|c| (0..4).for_each(|y| planar.extend((0..6).map(|x| value(c, y, x)))));
+        let interleaved: Vec<u8> = (0..72).map(|i| planar[i % 3 * 24 + i / 3]).collect();
+        let mut out = Vec::new();
+        crop(&planar, Layout::Chw, (4, 6), 4, &mut out);
+        let mut wanted = Vec::new();
+        (0..3).for_each(|c| (0..4).for_each(|y| wanted.extend((1..5).map(|x| value(c, y, x)))));
+        assert_eq!(out, wanted);
+        crop(&interleaved, Layout::Hwc, (4, 6), 4, &mut out);
+        let wanted: Vec<u8> = (0..48).map(|i| wanted[i % 3 * 16 + i / 3]).collect();
+        assert_eq!(out, wanted);
+    }
 
     proptest! {
         #[test]

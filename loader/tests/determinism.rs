@@ -31,7 +31,10 @@ fn keys(loader: &Loader, epoch: u64) -> Vec<String> {
 
 #[test]
 fn keys_captions_and_bytes_are_the_same_for_any_number_of_threads() {
-    for spec in [Spec::small(), Spec::small().jpeg()] {
+    let small = Spec::small();
+    for spec in
+        [small.clone(), small.clone().jpeg(), small.clone().shortest_side(), small.jpeg().shortest_side()]
+    {
         let data = spec.temporary();
         for output in [Output::U8, Output::F32(CLIP_NORMALIZE)] {
             for captions in [Captions::Random, Captions::First, Captions::All] {
@@ -76,6 +79,33 @@ fn pixels_and_captions_are_those_that_were_stored() {
             }
         }
     }
+}
+
+/// The centred square of a picture whose sides are its own.
+fn centre(planar: &[u8], (height, width): (usize, usize), size: usize) -> Vec<u8> {
+    let (top, left) = ((height - size) / 2, (width - size) / 2);
+    let rows = planar.chunks(width).enumerate();
+    let rows = rows.filter(|(row, _)| (top..top + size).contains(&(row % height)));
+    rows.flat_map(|(_, row)| row[left..left + size].to_vec()).collect()
+}
+
+#[test]
+fn of_pictures_with_sides_of_their_own_the_centre_is_given() {
+    let spec = Spec::small().shortest_side();
+    let data = spec.temporary();
+    let mut sides = BTreeSet::new();
+    for batch in builder(&data).build().unwrap().epoch(1).unwrap() {
+        let batch = batch.unwrap();
+        assert_eq!((batch.height(), batch.width()), (8, 8));
+        for (i, pixels) in batch.u8().chunks(3 * 8 * 8).enumerate() {
+            let row: usize = batch.key(i).strip_prefix("train-").unwrap().parse().unwrap();
+            let (height, width) = spec.sides("train", row);
+            sides.insert((height, width));
+            let stored = spec.pixels("train", row);
+            assert_eq!(pixels, centre(&stored, (height as usize, width as usize), 8), "{}", batch.key(i));
+        }
+    }
+    assert!(sides.len() > 10, "{sides:?}");
 }
 
 #[test]

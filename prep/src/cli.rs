@@ -229,10 +229,11 @@ pub struct PackArgs {
     /// JPEG quality of --store jpeg [default: 90].
     #[arg(long, value_name = "Q", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub quality: Option<u8>,
-    /// Side of the stored pictures.
+    /// Side of the stored pictures; of shortest-side, the shorter one.
     #[arg(long, default_value_t = 224, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=2048))]
     pub size: u32,
-    /// How pictures that are not square fill the square [default: center-crop].
+    /// How pictures that are not square fill the square, or shortest-side: none is cut or squeezed, each keeps its own
+    /// proportions, and the loader gives the centred square [default: center-crop].
     #[arg(long, value_enum, value_name = "MODE")]
     pub resize: Option<Fit>,
     /// Axes of --store tensor [default: chw].

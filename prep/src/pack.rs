@@ -11,6 +11,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread::{Scope, ScopedJoinHandle},
 };
 
 use shard::{
@@ -19,7 +20,7 @@ use shard::{
 };
 
 use crate::{
-    Error, Result,
+    Error, Result, contain,
     ledger::Line,
     near, ordered,
     output::Output,
@@ -206,6 +207,38 @@ struct Writing {
     left_out: Vec<LeftOut>,
 }
 
+/// Syncs a finished shard and puts it into its place while the next one is written: a disk takes as long for a shard
+/// as a few dozen pictures take. One at a time, recorded in order.
+struct Placing<'scope, 'env, 'run> {
+    packer: &'run Packer<'run>,
+    entry: &'run mut SplitEntry,
+    output: &'run mut Output,
+    scope: &'scope Scope<'scope, 'env>,
+    shard: Option<(ScopedJoinHandle<'scope, shard::Result<ShardEntry>>, u32, Vec<LeftOut>)>,
+}
+
+impl Placing<'_, '_, '_> {
+    /// Begins to place a shard, once the one before it is recorded.
+    fn place(&mut self, writing: Writing) -> Result<()> {
+        self.settle()?;
+        let Writing { writer, number, left_out } = writing;
+        self.shard = Some((self.scope.spawn(|| writer.commit()), number, left_out));
+        Ok(())
+    }
+
+    /// Records the shard that is being placed, once it is there.
+    fn settle(&mut self) -> Result<()> {
+        let Some((commit, number, left_out)) = self.shard.take() else { return Ok(()) };
+        let shard = commit.join().map_err(|panic| Error::Worker {
+            place: format!("shard {number}"),
+            message: contain::message(panic.as_ref()),
+        })??;
+        let line = Line { split: self.packer.split.name.clone(), shard, left_out };
+        self.output.record(&line)?;
+        self.packer.finish(self.entry, line)
+    }
+}
+
 impl<'a> Packer<'a> {
     /// A packer of `split`.
     pub(crate) fn new(
@@ -275,14 +308,34 @@ impl<'a> Packer<'a> {
             entry.samples = entry.shards.iter().map(|shard| shard.samples).sum();
             return Ok(entry);
         }
-        let begin = self.split.positions(first).start;
         progress.packed(counts.done);
-        let mut writing = self.begin_shard(first, &dir)?;
-        let mut position = begin;
-        self.prepare_all(begin..self.split.places.len(), |place, prepared| {
+        let packed = std::thread::scope(|scope| {
+            let mut placing = Placing { packer: self, entry: &mut entry, output, scope, shard: None };
+            let packed = self.write_shards(first, &dir, &mut placing, counts, progress);
+            // What is whole is recorded also where the run ends here.
+            let placed = placing.settle();
+            packed.and(placed)
+        });
+        packed?;
+        entry.samples = entry.shards.iter().map(|shard| shard.samples).sum();
+        Ok(entry)
+    }
+
+    /// Writes the shards from number `first` on into `dir`.
+    fn write_shards(
+        &self,
+        first: u32,
+        dir: &Path,
+        placing: &mut Placing<'_, '_, '_>,
+        counts: &mut Counts,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let mut position = self.split.positions(first).start;
+        let mut writing = self.begin_shard(first, dir)?;
+        self.prepare_all(position..self.split.places.len(), |place, prepared| {
             while position >= self.split.positions(writing.number).end {
-                let next = self.begin_shard(writing.number + 1, &dir)?;
-                self.end_shard(std::mem::replace(&mut writing, next), &mut entry, output)?;
+                let next = self.begin_shard(writing.number + 1, dir)?;
+                placing.place(std::mem::replace(&mut writing, next))?;
             }
             position += 1;
             let left_out = self.append(&mut writing.writer, place, prepared)?;
@@ -294,25 +347,15 @@ impl<'a> Packer<'a> {
         })?;
         // Shards without samples are written too: their number is part of the placement.
         while writing.number + 1 < self.split.shards() {
-            let next = self.begin_shard(writing.number + 1, &dir)?;
-            self.end_shard(std::mem::replace(&mut writing, next), &mut entry, output)?;
+            let next = self.begin_shard(writing.number + 1, dir)?;
+            placing.place(std::mem::replace(&mut writing, next))?;
         }
-        self.end_shard(writing, &mut entry, output)?;
-        entry.samples = entry.shards.iter().map(|shard| shard.samples).sum();
-        Ok(entry)
+        placing.place(writing)
     }
 
     fn begin_shard(&self, number: u32, dir: &Path) -> Result<Writing> {
         let writer = ShardWriter::create(dir, number, &self.settings.pixels.image)?;
         Ok(Writing { writer, number, left_out: Vec::new() })
-    }
-
-    /// Puts a shard into its place and records it.
-    fn end_shard(&self, writing: Writing, entry: &mut SplitEntry, output: &mut Output) -> Result<()> {
-        let Writing { writer, left_out, .. } = writing;
-        let line = Line { split: self.split.name.clone(), shard: writer.commit()?, left_out };
-        output.record(&line)?;
-        self.finish(entry, line)
     }
 
     fn finish(&self, entry: &mut SplitEntry, line: Line) -> Result<()> {

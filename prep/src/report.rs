@@ -72,7 +72,8 @@ pub(crate) fn planned(settings: &PackSettings, source: &SourceInfo, plan: &Plan)
     line(&format!("would write {}: {} ({})", settings.out.display(), source.name, source.revision));
     for split in &plan.splits {
         let (samples, shards) = (split.places.len() as u64, split.shards());
-        let bytes = shard::npy::payload_bytes(&settings.pixels.image).map(|bytes| bytes * samples);
+        let image = Some(&settings.pixels.image).filter(|image| !image.varies());
+        let bytes = image.and_then(shard::npy::payload_bytes).map(|bytes| bytes * samples);
         let bytes = bytes.map_or(String::new(), |bytes| format!("  {:>10} of pixels", human_bytes(bytes)));
         line(&format!("  {:<6} {samples:>9} samples  {shards:>6} shards{bytes}", split.name));
         if !split.left_out.is_empty() {

@@ -57,6 +57,7 @@ pub mod place;
 mod reader;
 mod sample;
 pub mod side_table;
+pub mod sides;
 pub mod tar;
 pub mod verify;
 mod writer;
@@ -67,5 +68,7 @@ pub use index::{Captions, Index, IndexRow, Payload, Row};
 pub use manifest::{LeftOut, Manifest, SampleOrder, ShardEntry, SideTableEntry, SourceInfo, SplitEntry};
 pub use new_file::{NewFile, replace_file};
 pub use reader::ShardReader;
-pub use sample::{ImageFormat, ImageSettings, KEY_BYTES_MAX, Key, Layout, SIDE_MAX, Sample, SampleMeta};
+pub use sample::{
+    ImageFormat, ImageSettings, KEY_BYTES_MAX, Key, Layout, SHORTEST_SIDE, SIDE_MAX, Sample, SampleMeta,
+};
 pub use writer::ShardWriter;

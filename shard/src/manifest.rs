@@ -9,8 +9,8 @@ use crate::{Error, ImageSettings, Result, checksum, replace_file};
 /// The manifest's file name.
 pub const MANIFEST_NAME: &str = "dataset.json";
 
-/// The format version that this crate writes.
-pub const FORMAT: FormatVersion = FormatVersion { major: 1, minor: 0 };
+/// The newest format version that this crate writes. A data set states the lowest that has all it uses.
+pub const FORMAT: FormatVersion = FormatVersion { major: 1, minor: 1 };
 
 /// Largest manifest that is read: about a million shards.
 const MANIFEST_BYTES_MAX: u64 = 512 << 20;
@@ -167,7 +167,8 @@ impl Manifest {
     /// A manifest of `splits`, in source order with seed 0; change the public fields to say more.
     pub fn of(image: ImageSettings, splits: Vec<SplitEntry>) -> Self {
         Self {
-            format: FORMAT,
+            // Pictures with sides of their own are all that 1.1 adds.
+            format: FormatVersion { minor: u32::from(image.varies()), ..FORMAT },
             program: concat!("shard ", env!("CARGO_PKG_VERSION")).to_owned(),
             engine: "none".to_owned(),
             source: SourceInfo { name: "unknown".to_owned(), revision: String::new() },

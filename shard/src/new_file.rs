@@ -25,7 +25,7 @@ impl NewFile {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = path.with_file_name(format!(".{name}.tmp"));
         let file = fs_err::File::create(&temporary).map_err(Error::io("write", path))?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 20, file), path: path.to_path_buf(), temporary })
+        Ok(Self { file: BufWriter::with_capacity(1 << 16, file), path: path.to_path_buf(), temporary })
     }
 
     /// Flushes and syncs what was written; it is not at its place yet.

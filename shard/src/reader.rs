@@ -76,7 +76,7 @@ impl ShardReader {
         let row = self.index.row(self.table.bytes(), &self.index_path, row)?;
         let (image, table) = (&self.image, &self.index_path);
         if (row.image_format, row.layout) != (image.format, image.layout)
-            || (row.height, row.width) != (image.height, image.width)
+            || !image.allows(row.height, row.width)
         {
             let expected = format!("{image:?}");
             let found = format!("{:?} {:?} {}x{}", row.image_format, row.layout, row.height, row.width);
@@ -109,21 +109,28 @@ impl ShardReader {
         if self.image.format == ImageFormat::Jpg {
             return Ok((&[], payload));
         }
-        let expected = npy::payload_bytes(&self.image).unwrap_or_default();
+        let sized;
+        let (image, due) = if self.image.varies() {
+            sized = self.image.sized(row.height, row.width);
+            (&sized, npy::header(&sized))
+        } else {
+            (&self.image, self.npy_header)
+        };
+        let expected = npy::payload_bytes(image).unwrap_or_default();
         if payload.len() as u64 != expected {
             let error =
                 Error::corrupt(&self.index_path, 0, "length of the npy payload", expected, payload.len());
             return Err(error.at_key(row.key));
         }
         let (header, pixels) = payload.split_at(npy::HEADER_BYTES);
-        if header != self.npy_header {
-            let at = header.iter().zip(&self.npy_header).position(|(found, expected)| found != expected);
+        if header != due {
+            let at = header.iter().zip(&due).position(|(found, expected)| found != expected);
             let at = at.unwrap_or_default();
             let error = Error::corrupt(
                 &self.tar_path,
                 row.image.offset + at as u64,
                 "npy header",
-                format!("{:#04x}", self.npy_header[at]),
+                format!("{:#04x}", due[at]),
                 format!("{:#04x}", header[at]),
             );
             return Err(error.at_key(row.key));

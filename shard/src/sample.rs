@@ -133,16 +133,21 @@ pub struct ImageSettings {
     pub dtype: String,
     /// Always 3 (RGB) in version 1.
     pub channels: u32,
-    /// Rows.
+    /// Rows; of `shortest-side`, the fewest.
     pub height: u32,
-    /// Columns.
+    /// Columns; of `shortest-side`, the fewest.
     pub width: u32,
-    /// How the source's picture was brought to that size: `center-crop`, or `none` where it was made at it.
+    /// How the source's picture was brought to that size: `center-crop`, `squash`, `pad`, `none` where it was made at
+    /// it, or [`SHORTEST_SIDE`].
     pub resize: String,
     /// JPEG quality of stored pictures, for jpg alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<u8>,
 }
+
+/// The `resize` of pictures that keep their own proportions: `height` and `width` are equal then, and are each
+/// picture's shorter side.
+pub const SHORTEST_SIDE: &str = "shortest-side";
 
 /// The largest height and width that the format holds; bounds what a header can make a reader allocate.
 pub const SIDE_MAX: u32 = 16_384;
@@ -167,7 +172,27 @@ impl ImageSettings {
         Self { format: ImageFormat::Jpg, layout: Layout::Hwc, quality: Some(quality), ..Self::tensor(size) }
     }
 
-    /// Bytes of one decoded picture.
+    /// Whether each picture has sides of its own.
+    pub fn varies(&self) -> bool {
+        self.resize == SHORTEST_SIDE
+    }
+
+    /// Whether a stored picture may have these sides.
+    pub fn allows(&self, height: u32, width: u32) -> bool {
+        if self.varies() {
+            height.min(width) == self.height && height.max(width) <= SIDE_MAX
+        } else {
+            (height, width) == (self.height, self.width)
+        }
+    }
+
+    /// The settings as they hold for one picture.
+    #[must_use]
+    pub fn sized(&self, height: u32, width: u32) -> Self {
+        Self { height, width, ..self.clone() }
+    }
+
+    /// Bytes of one decoded picture of `height`×`width`.
     pub fn pixel_bytes(&self) -> usize {
         self.channels as usize * self.height as usize * self.width as usize
     }
@@ -181,6 +206,8 @@ impl ImageSettings {
             Some("channels must be 3")
         } else if !sides.contains(&self.height) || !sides.contains(&self.width) {
             Some("height and width must be 1 to 16384")
+        } else if self.varies() && self.height != self.width {
+            Some("height and width must be the same shortest side")
         } else if self.format == ImageFormat::Jpg && self.layout != Layout::Hwc {
             Some("a jpg has layout hwc")
         } else {

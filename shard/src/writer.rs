@@ -8,8 +8,12 @@ use std::{
 
 use crate::{
     Error, ImageSettings, IndexRow, NewFile, Payload, Result, Sample, ShardEntry, checksum, index,
-    manifest::shard_name, npy, replace_file, tar,
+    manifest::shard_name, npy, replace_file, sides, tar,
 };
+
+/// Bytes that are hashed and written at once. BLAKE3 hashes a tree: of pieces of a power of two, from the start on, all
+/// leaves fill its vectors.
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// Writes one shard, sample by sample.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub struct ShardWriter {
     image: ImageSettings,
     tar: NewFile,
     tar_path: PathBuf,
+    /// Bytes on their way to the file: hashed and written [`BLOCK_BYTES`] at a time.
+    block: Vec<u8>,
     digest: blake3::Hasher,
     position: u64,
     rows: Vec<IndexRow>,
@@ -43,6 +49,7 @@ impl ShardWriter {
             image: image.clone(),
             tar,
             tar_path,
+            block: Vec::with_capacity(BLOCK_BYTES),
             digest: blake3::Hasher::new(),
             position: 0,
             rows: Vec::new(),
@@ -65,7 +72,7 @@ impl ShardWriter {
     /// # Errors
     /// `Unfit` where the payload does not have the settings' shape; `Io`.
     pub fn append(&mut self, sample: &Sample<'_>) -> Result<()> {
-        self.check(sample)?;
+        let (height, width) = self.check(sample)?;
         let key = &sample.meta.key;
         let image = self.member(&format!("{key}.{}", self.image.format.name()), sample.image)?;
         let mut json = std::mem::take(&mut self.json);
@@ -73,13 +80,30 @@ impl ShardWriter {
         serde_json::to_writer(&mut json, sample.meta).expect("a struct of texts and numbers");
         let written = self.member(&format!("{key}.json"), &json);
         self.json = json;
-        self.rows.push(IndexRow { meta: sample.meta.clone(), image, json: written? });
+        self.rows.push(IndexRow { meta: sample.meta.clone(), height, width, image, json: written? });
         Ok(())
     }
 
-    fn check(&self, sample: &Sample<'_>) -> Result<()> {
-        let Some(bytes) = npy::payload_bytes(&self.image) else { return Ok(()) };
-        let header = npy::header(&self.image);
+    /// Height and width of the picture, which has the settings' form.
+    fn check(&self, sample: &Sample<'_>) -> Result<(u32, u32)> {
+        let sides = if self.image.varies() {
+            sides::of(sample.image, &self.image)
+        } else {
+            Some((self.image.height, self.image.width))
+        };
+        let fits = |&(height, width): &(u32, u32)| self.image.allows(height, width);
+        let (height, width) = sides.filter(fits).ok_or_else(|| {
+            let found = sides.map_or("none".to_owned(), |(height, width)| format!("{height}x{width}"));
+            let found = format!("{found} of {}", sample.meta.key);
+            Error::unfit(
+                "sides of the picture",
+                &found,
+                "the shorter as the image settings have it, the longer at most 16384",
+            )
+        })?;
+        let image = self.image.sized(height, width);
+        let Some(bytes) = npy::payload_bytes(&image) else { return Ok((height, width)) };
+        let header = npy::header(&image);
         if sample.image.len() as u64 != bytes || !sample.image.starts_with(&header) {
             let found = format!("{} bytes for {}", sample.image.len(), sample.meta.key);
             return Err(Error::unfit(
@@ -88,7 +112,7 @@ impl ShardWriter {
                 "the npy header and pixels of the image settings",
             ));
         }
-        Ok(())
+        Ok((height, width))
     }
 
     fn member(&mut self, name: &str, payload: &[u8]) -> Result<Payload> {
@@ -102,10 +126,24 @@ impl ShardWriter {
         Ok(entry)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.digest.update(bytes);
+    fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.position += bytes.len() as u64;
-        self.tar.write_all(bytes).map_err(Error::io("write", &self.tar_path))
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.block.len()));
+            self.block.extend_from_slice(now);
+            bytes = later;
+            if self.block.len() == BLOCK_BYTES {
+                self.write_block()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_block(&mut self) -> Result<()> {
+        self.digest.update(&self.block);
+        self.tar.write_all(&self.block).map_err(Error::io("write", &self.tar_path))?;
+        self.block.clear();
+        Ok(())
     }
 
     /// Ends the archive, syncs it, puts it and its index into place.
@@ -114,6 +152,7 @@ impl ShardWriter {
     /// `Io`, `Arrow`.
     pub fn commit(mut self) -> Result<ShardEntry> {
         self.write(&[0; tar::END_BYTES as usize])?;
+        self.write_block()?;
         self.tar.sync()?;
         let index_path = self.dir.join(format!("{}.arrow", self.name));
         let index = index::encode(&self.rows, &self.image, &index_path)?;

@@ -13,9 +13,10 @@ use std::path::PathBuf;
 
 use shard::{ImageSettings, SampleOrder, verify};
 
-fn sets() -> [(&'static str, ImageSettings, SampleOrder); 2] {
+fn sets() -> [(&'static str, ImageSettings, SampleOrder); 3] {
     [
         ("tensor", ImageSettings::tensor(common::SIZE), SampleOrder::Shuffled),
+        ("tensor-shortest-side", common::images()[2].clone(), SampleOrder::Shuffled),
         ("jpeg-source-order", ImageSettings::jpeg(common::SIZE, 90), SampleOrder::Source),
     ]
 }

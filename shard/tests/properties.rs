@@ -75,7 +75,7 @@ fn damaged_metadata_is_no_panic_and_takes_no_memory() {
 
 #[test]
 fn what_is_written_reads_back() {
-    for image in [ImageSettings::tensor(common::SIZE), ImageSettings::jpeg(common::SIZE, 90)] {
+    for image in common::images() {
         let dir = tempfile::tempdir().unwrap();
         let written = common::write(dir.path(), &image, SampleOrder::Source, 12);
         let dataset = Dataset::open(dir.path()).unwrap();

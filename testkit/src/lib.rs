@@ -13,7 +13,8 @@ pub mod source;
 use std::path::Path;
 
 use shard::{
-    ImageFormat, ImageSettings, Key, Manifest, Sample, SampleMeta, ShardWriter, SplitEntry, npy, place,
+    ImageFormat, ImageSettings, Key, Manifest, SHORTEST_SIDE, Sample, SampleMeta, ShardWriter, SplitEntry,
+    npy, place,
 };
 
 /// A data set to write.
@@ -63,6 +64,24 @@ impl Spec {
         Spec { image: ImageSettings { height: size, width: size, ..self.image }, ..self }
     }
 
+    /// The same with pictures of many sides, whose shorter one is the size.
+    #[must_use]
+    pub fn shortest_side(self) -> Spec {
+        Spec { image: ImageSettings { resize: SHORTEST_SIDE.to_owned(), ..self.image }, ..self }
+    }
+
+    /// Height and width of sample `row` of `split`.
+    pub fn sides(&self, split: &str, row: usize) -> (u32, u32) {
+        let (height, width) = (self.image.height, self.image.width);
+        let longer =
+            u32::from(place::hash128(self.seed ^ 0x51DE, &source_id(split, row)).to_le_bytes()[0] % 11);
+        match (self.image.varies(), row.is_multiple_of(2)) {
+            (false, _) => (height, width),
+            (true, true) => (height, width + longer),
+            (true, false) => (height + longer, width),
+        }
+    }
+
     /// Writes it into a temporary folder, which lasts as long as the value.
     #[expect(clippy::expect_used, reason = "a test without its data has nothing to test")]
     pub fn temporary(&self) -> tempfile::TempDir {
@@ -107,8 +126,8 @@ impl Spec {
     /// The planar pixels of sample `row` of `split`, before any JPEG: smooth, so that a JPEG comes close to them.
     pub fn pixels(&self, split: &str, row: usize) -> Vec<u8> {
         let hash = place::hash128(self.seed ^ 0x5EED, &source_id(split, row)).to_le_bytes();
-        let (height, width) = (self.image.height as usize, self.image.width as usize);
-        let mut pixels = Vec::with_capacity(self.image.pixel_bytes());
+        let (height, width) = self.sides(split, row);
+        let mut pixels = Vec::new();
         for c in 0..3 {
             let (base, down, across) =
                 (hash[c], i32::from(hash[3 + c] % 17) - 8, i32::from(hash[6 + c] % 17) - 8);
@@ -125,16 +144,18 @@ impl Spec {
     fn payload(&self, split: &str, row: usize) -> Vec<u8> {
         let planar = self.pixels(split, row);
         if self.image.format == ImageFormat::Npy {
-            let mut payload = npy::header(&self.image).to_vec();
+            let (height, width) = self.sides(split, row);
+            let mut payload = npy::header(&self.image.sized(height, width)).to_vec();
             payload.extend(planar);
             return payload;
         }
         let plane = planar.len() / 3;
         let rgb: Vec<u8> = (0..planar.len()).map(|i| planar[i % 3 * plane + i / 3]).collect();
         let mut jpeg = Vec::new();
+        let (height, width) = self.sides(split, row);
         let quality = self.image.quality.unwrap_or(90);
         jpeg_encoder::Encoder::new(&mut jpeg, quality)
-            .encode(&rgb, self.image.width as u16, self.image.height as u16, jpeg_encoder::ColorType::Rgb)
+            .encode(&rgb, width as u16, height as u16, jpeg_encoder::ColorType::Rgb)
             .expect("a picture of a size that JPEG holds");
         jpeg
     }

@@ -97,11 +97,12 @@ pub struct Cluster {
 /// # Errors
 /// `Config` where the payload is not of the settings' form.
 pub fn hash_stored(payload: &[u8], image: &ImageSettings) -> Result<u64> {
-    let (height, width) = (image.height, image.width);
+    let sized = &pixels::stored_settings(payload, image)?;
+    let (height, width) = (sized.height, sized.width);
     if image.format == ImageFormat::Jpg {
         return Ok(hash(&pixels::stored_rgb(payload, image)?, height, width));
     }
-    let pixels = payload.get(npy::HEADER_BYTES..).filter(|pixels| pixels.len() == image.pixel_bytes());
+    let pixels = payload.get(npy::HEADER_BYTES..).filter(|pixels| pixels.len() == sized.pixel_bytes());
     let pixels = pixels.ok_or_else(|| {
         let found = payload.len();
         Error::Config(format!("a stored picture of {found} bytes does not have the form of the manifest"))

@@ -1,4 +1,4 @@
-//! How a picture of any shape fills a square. It leaves out the resizing itself.
+//! How a picture of any shape fills a square, or what else becomes of it. It leaves out the resizing itself.
 
 use super::axis::Span;
 
@@ -11,15 +11,22 @@ pub enum Fit {
     Squash,
     /// The whole picture in its own proportions, centred on black.
     Pad,
+    /// No square: the whole picture in its own proportions, its shorter side `size` long. The longer one is rounded down,
+    /// as torchvision's `Resize(size)` does.
+    ShortestSide,
 }
 
 impl Fit {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::CenterCrop, Self::Squash, Self::Pad, Self::ShortestSide];
+
     /// The name in the manifest and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::CenterCrop => "center-crop",
             Self::Squash => "squash",
             Self::Pad => "pad",
+            Self::ShortestSide => shard::SHORTEST_SIDE,
         }
     }
 }
@@ -29,7 +36,7 @@ impl Fit {
 pub(crate) struct Along {
     /// The part of the picture.
     pub span: Span,
-    /// The first sample of the square that it fills.
+    /// The first sample of the stored picture that it fills.
     pub start: usize,
     /// How many it fills.
     pub length: usize,
@@ -44,7 +51,7 @@ impl Along {
     }
 }
 
-/// Where a picture of `width`×`height` pixels goes in a square: along x and along y.
+/// Where a picture of `width`×`height` pixels goes, in a square of `size` or with a shorter side of it: along x and along y.
 pub(crate) fn place(fit: Fit, width: usize, height: usize, size: usize) -> [Along; 2] {
     let whole = |pixels: usize| Span { start: 0.0, length: pixels as f64 };
     match fit {
@@ -63,6 +70,15 @@ pub(crate) fn place(fit: Fit, width: usize, height: usize, size: usize) -> [Alon
                 Along { span: whole(pixels), start: (size - length) / 2, length }
             })
         }
+        Fit::ShortestSide => {
+            let shortest = width.min(height).max(1);
+            [width, height].map(|pixels| Along {
+                span: whole(pixels),
+                start: 0,
+                // A picture of more than 2³² pixels was refused.
+                length: (pixels * size / shortest).max(1),
+            })
+        }
     }
 }
 
@@ -70,7 +86,7 @@ pub(crate) fn place(fit: Fit, width: usize, height: usize, size: usize) -> [Alon
 #[cfg(feature = "turbo")]
 pub(crate) fn scale(fit: Fit, width: usize, height: usize, size: usize) -> usize {
     let side = match fit {
-        Fit::CenterCrop | Fit::Squash => width.min(height),
+        Fit::CenterCrop | Fit::Squash | Fit::ShortestSide => width.min(height),
         Fit::Pad => width.max(height),
     };
     [8, 4, 2].into_iter().find(|scale| side / scale >= size).unwrap_or(1)

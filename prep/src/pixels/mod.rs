@@ -20,7 +20,7 @@ mod turbo;
 pub use decode::{PIXELS_MAX, Rgb, decode};
 pub use fit::Fit;
 
-use shard::{ImageFormat, ImageSettings, Layout, npy};
+use shard::{ImageFormat, ImageSettings, Layout, npy, sides};
 
 use self::{canvas::Canvas, reducer::Reducer, simd::Instructions};
 use crate::{
@@ -67,7 +67,7 @@ pub struct PixelSettings {
 impl PixelSettings {
     /// The default engine with its default limit. Pictures are fitted as `image` says, or cropped where it says none.
     pub fn of(image: ImageSettings) -> Self {
-        let fit = [Fit::Squash, Fit::Pad].into_iter().find(|fit| fit.name() == image.resize);
+        let fit = Fit::ALL.into_iter().find(|fit| fit.name() == image.resize);
         let fit = fit.unwrap_or(Fit::CenterCrop);
         Self { image, fit, engine: Engine::Rust, decode: Decode::Exact, pixels_max: PIXELS_MAX }
     }
@@ -98,7 +98,7 @@ pub struct Preparer {
     settings: PixelSettings,
     reducer: Reducer,
     /// Pixels on their way into a JPEG.
-    square: Vec<u8>,
+    pixels: Vec<u8>,
 }
 
 impl Preparer {
@@ -111,7 +111,7 @@ impl Preparer {
         Self {
             settings: settings.clone(),
             reducer: Reducer::new(settings.engine, instructions),
-            square: Vec::new(),
+            pixels: Vec::new(),
         }
     }
 
@@ -129,46 +129,42 @@ impl Preparer {
         let image = &self.settings.image;
         match image.format {
             ImageFormat::Npy => {
-                payload.resize(npy::HEADER_BYTES + image.pixel_bytes(), 0);
-                let (header, pixels) = payload.split_at_mut(npy::HEADER_BYTES);
-                header.copy_from_slice(&npy::header(image));
-                draw(picture, &self.settings, &mut self.reducer, pixels, image.layout)
+                let mut canvas = Canvas::new(payload, npy::HEADER_BYTES, image.height as usize, image.layout);
+                let original = draw(picture, &self.settings, &mut self.reducer, &mut canvas)?;
+                let drawn = image.sized(canvas.height as u32, canvas.width as u32);
+                payload[..npy::HEADER_BYTES].copy_from_slice(&npy::header(&drawn));
+                Ok(original)
             }
             ImageFormat::Jpg => {
-                self.square.resize(image.pixel_bytes(), 0);
-                let size = draw(picture, &self.settings, &mut self.reducer, &mut self.square, Layout::Hwc)?;
-                encode(&self.square, image, payload)?;
-                Ok(size)
+                let mut canvas = Canvas::new(&mut self.pixels, 0, image.height as usize, Layout::Hwc);
+                let original = draw(picture, &self.settings, &mut self.reducer, &mut canvas)?;
+                let drawn = image.sized(canvas.height as u32, canvas.width as u32);
+                encode(&self.pixels, &drawn, payload)?;
+                Ok(original)
             }
         }
     }
 }
 
-/// Draws `picture` into `pixels`.
+/// Draws `picture` on `canvas`.
 fn draw(
     picture: &Picture,
     settings: &PixelSettings,
     reducer: &mut Reducer,
-    pixels: &mut [u8],
-    layout: Layout,
+    canvas: &mut Canvas<'_>,
 ) -> Result<OriginalSize, Rejection> {
     let image = &settings.image;
     let broken = |detail: String| Rejection::new(Reason::BrokenImage, detail);
-    let mut canvas = Canvas { pixels, size: image.height as usize, layout };
     match picture {
-        Picture::Made(made) if made.len() == image.pixel_bytes() => {
-            canvas.copy(made);
+        Picture::Made(made) if canvas.copy(made) => {
             Ok(OriginalSize { height: image.height, width: image.width })
         }
         Picture::Made(made) => {
             Err(broken(format!("{} bytes of pixels for {}x{}", made.len(), image.height, image.width)))
         }
         Picture::Encoded(bytes) => {
-            if settings.fit == Fit::Pad {
-                canvas.pixels.fill(0);
-            }
             // A picture that trips a decoder, our own too, costs one sample and not the run.
-            contain::panics(|| reducer.reduce(bytes, settings, &mut canvas)).unwrap_or_else(|panic| {
+            contain::panics(|| reducer.reduce(bytes, settings, canvas)).unwrap_or_else(|panic| {
                 *reducer = Reducer::new(settings.engine, Instructions::Best);
                 Err(broken(format!("the decoder panicked: {panic}")))
             })
@@ -190,12 +186,28 @@ fn encode(pixels: &[u8], image: &ImageSettings, payload: &mut Vec<u8>) -> Result
 /// JPEG quality of `--store jpeg`.
 pub const DEFAULT_QUALITY: u8 = 90;
 
+/// The settings with the sides of the picture in `payload`.
+///
+/// # Errors
+/// `Config` where the payload is not of the settings' form.
+pub fn stored_settings(payload: &[u8], image: &ImageSettings) -> Result<ImageSettings> {
+    if !image.varies() {
+        return Ok(image.clone());
+    }
+    let sides = sides::of(payload, image).filter(|&(height, width)| image.allows(height, width));
+    let (height, width) = sides.ok_or_else(|| {
+        Error::Config("a stored picture does not have the sides that the manifest asks for".to_owned())
+    })?;
+    Ok(image.sized(height, width))
+}
+
 /// Decodes a stored payload back to RGB, rows first: for sheets of samples.
 ///
 /// # Errors
 /// `Config` where the payload is not of the settings' form.
 pub fn stored_rgb(payload: &[u8], image: &ImageSettings) -> Result<Vec<u8>> {
     let broken = || Error::Config("a stored picture does not have the form of the manifest".to_owned());
+    let image = &stored_settings(payload, image)?;
     match image.format {
         ImageFormat::Jpg => {
             let rgb = decode(payload, PIXELS_MAX).map_err(|rejection| Error::Config(rejection.detail))?;

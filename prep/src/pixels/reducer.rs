@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 #[cfg(feature = "turbo")]
 use super::{
-    Decode,
+    Decode, fit,
     turbo::{self, Turbo},
 };
 use super::{
@@ -13,7 +13,7 @@ use super::{
     axis::{Axis, Sampling},
     canvas::Canvas,
     decode::{Rgb, check_dimensions, decode},
-    fit::{self, Along},
+    fit::Along,
     jpeg::{self, Header, Refusal, Region, Strips as _},
     reduce::{Colours, PlaneAxes, Reduction},
     simd::{self, Instructions, Steps, Work},
@@ -74,7 +74,7 @@ impl Reducer {
                 return Ok(size);
             }
             let rgb = decode(bytes, settings.pixels_max)?;
-            self.rgb(&rgb, settings, canvas);
+            self.rgb(&rgb, settings, canvas)?;
             Ok(OriginalSize { height: rgb.height, width: rgb.width })
         });
         reduced.unwrap_or_else(|panic| {
@@ -113,8 +113,7 @@ impl Reducer {
         };
         let Some(decoded) = turbo.decode(bytes, settings.pixels_max, scale)? else { return Ok(None) };
         let turbo::Decoded { width, height, scale, chroma, planes } = decoded;
-        let [along_x, along_y] =
-            fit::place(settings.fit, width, height, canvas.size).map(|along| along.over(scale));
+        let [along_x, along_y] = canvas.begin(settings.fit, width, height)?.map(|along| along.over(scale));
         let samplings = std::iter::once([Sampling::Full; 2]).chain(std::iter::repeat(chroma));
         let axes: Vec<PlaneAxes> = (samplings.take(planes.len()))
             .map(|[x, y]| PlaneAxes {
@@ -143,7 +142,7 @@ impl Reducer {
     ) -> Result<Option<OriginalSize>, Rejection> {
         let Ok(header) = Header::parse(bytes) else { return Ok(None) };
         check_dimensions(header.width as u64, header.height as u64, settings.pixels_max)?;
-        let [along_x, along_y] = fit::place(settings.fit, header.width, header.height, canvas.size);
+        let [along_x, along_y] = canvas.begin(settings.fit, header.width, header.height)?;
         let halves = |factor: usize| if factor == 2 { Sampling::Half } else { Sampling::Full };
         let luma = &header.components[0];
         let samplings = std::iter::once([Sampling::Full; 2])
@@ -174,9 +173,9 @@ impl Reducer {
     }
 
     /// Pixels that were decoded in whole.
-    fn rgb(&mut self, rgb: &Rgb, settings: &PixelSettings, canvas: &mut Canvas) {
+    fn rgb(&mut self, rgb: &Rgb, settings: &PixelSettings, canvas: &mut Canvas) -> Result<(), Rejection> {
         let (width, height) = (rgb.width as usize, rgb.height as usize);
-        let [along_x, along_y] = fit::place(settings.fit, width, height, canvas.size);
+        let [along_x, along_y] = canvas.begin(settings.fit, width, height)?;
         let axes = PlaneAxes {
             x: self.axis(width, Sampling::Full, along_x),
             y: self.axis(height, Sampling::Full, along_y),
@@ -185,6 +184,7 @@ impl Reducer {
         let Self { reduction, instructions, .. } = self;
         simd::run(*instructions, Interleaved { rgb, axes: &axes, reduction });
         self.finish(Colours::Rgb, along_x, along_y, canvas);
+        Ok(())
     }
 
     /// Writes what was reduced; whether its colours are near to those of a picture that is clipped pixel by pixel.

@@ -62,7 +62,9 @@ fn reference(bytes: &[u8], fit: Fit, size: usize) -> Vec<f64> {
         (0..along.length).map(row).collect()
     };
     let (across, down) = (weights(width, along_x), weights(height, along_y));
-    let mut out = vec![0.0; 3 * size * size];
+    let (rows, columns) =
+        if fit == Fit::ShortestSide { (along_y.length, along_x.length) } else { (size, size) };
+    let mut out = vec![0.0; 3 * rows * columns];
     for channel in 0..3 {
         let reduced: Vec<Vec<f64>> = (0..height)
             .map(|y| {
@@ -71,7 +73,7 @@ fn reference(bytes: &[u8], fit: Fit, size: usize) -> Vec<f64> {
             })
             .collect();
         for (y, row) in down.iter().enumerate() {
-            let start = (channel * size + along_y.start + y) * size + along_x.start;
+            let start = (channel * rows + along_y.start + y) * columns + along_x.start;
             for (x, out) in out[start..start + along_x.length].iter_mut().enumerate() {
                 let sum: f64 = row.iter().map(|(source, weight)| weight * reduced[*source][x]).sum();
                 *out = sum.clamp(0.0, 255.0);
@@ -107,7 +109,7 @@ fn pixels_are_those_of_a_convolution() {
     {
         for sampling in SAMPLINGS {
             let bytes = jpeg(number as u32, width, height, sampling, 0);
-            for fit in [Fit::CenterCrop, Fit::Squash, Fit::Pad] {
+            for fit in Fit::ALL {
                 for size in [64, 100] {
                     let found = prepared(&bytes, &settings(size, fit), Instructions::Best);
                     let expected = reference(&bytes, fit, size as usize);

@@ -84,7 +84,7 @@ fn a_word_that_is_none_is_explained() {
         (&["--datset", "coco"], "--dataset"),
         (&["--dataset", "imagenet"], "text-to-image-2m"),
         (&["--size", "5"], "--size"),
-        (&["--resize", "shortest-side"], "center-crop, squash, pad"),
+        (&["--resize", "longest-side"], "center-crop, squash, pad, shortest-side"),
         (&["--max-pixels", "0"], "--max-pixels"),
         (&["--val", "1.5"], "a share above 0 and below 1"),
         (&["--val", "many"], "a number of samples"),

@@ -70,6 +70,32 @@ fn resize_modes_are_followed_and_recorded() {
 }
 
 #[test]
+fn the_shortest_side_leaves_pictures_their_proportions() {
+    let folder = source();
+    let dir = folder.path();
+    for store in [&["--layout", "chw"][..], &["--layout", "hwc"], &["--store", "jpeg"]] {
+        let out = store[1];
+        let (_, dataset) = packed(dir, out, &[&["--resize", "shortest-side"], store].concat());
+        let manifest = dataset.manifest();
+        assert_eq!((manifest.image.resize.as_str(), manifest.format.minor), ("shortest-side", 1));
+        let shards = dataset.open_split("train").unwrap();
+        let sides: Vec<_> = (0..3).map(|number| shards[0].row(number).unwrap()).collect();
+        let sides: Vec<_> = sides.iter().map(|row| (row.height, row.width)).collect();
+        assert_eq!(sides, [(32, 128), (128, 32), (32, 32)], "{out}");
+        prep(&["inspect", out, "--grid", "grid.png", "--html", "page.html", "--near"], dir).expect(0);
+    }
+    // A picture so long that the format cannot hold it is left out by name.
+    let mut bytes = Vec::new();
+    let encoder = jpeg_encoder::Encoder::new(&mut bytes, 95);
+    encoder.encode(&vec![255; 3 * 8192], 8192, 1, jpeg_encoder::ColorType::Rgb).unwrap();
+    fs_err::write(dir.join("source/1.jpg"), bytes).unwrap();
+    let (pixels, dataset) = packed(dir, "long", &["--resize", "shortest-side"]);
+    let left_out = &dataset.manifest().splits[0].left_out;
+    assert_eq!((pixels.len(), left_out[0].reason.as_str()), (2, "too large"));
+    assert!(left_out[0].detail.contains("becomes 262144x32"), "{left_out:?}");
+}
+
+#[test]
 fn layouts_hold_the_same_pixels() {
     let folder = source();
     let dir = folder.path();

@@ -51,8 +51,8 @@ fn try_encode(rows: &[IndexRow], image: &ImageSettings) -> Result<Vec<u8>, Arrow
         same(image.format.name()),
         same(&image.dtype),
         same(image.layout.name()),
-        u32s(&|_| image.height),
-        u32s(&|_| image.width),
+        u32s(&|row| row.height),
+        u32s(&|row| row.width),
         Arc::new(captions.finish()),
         u32s(&|row| row.crc32(image)),
     ];

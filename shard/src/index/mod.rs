@@ -50,6 +50,10 @@ pub struct Payload {
 pub struct IndexRow {
     /// Key, source, captions.
     pub meta: SampleMeta,
+    /// Rows of the stored picture.
+    pub height: u32,
+    /// Columns.
+    pub width: u32,
     /// Where the picture is.
     pub image: Payload,
     /// Where the JSON is.
@@ -115,8 +119,8 @@ impl IndexRow {
         crc.text(image.format.name());
         crc.text(&image.dtype);
         crc.text(image.layout.name());
-        crc.u32(image.height);
-        crc.u32(image.width);
+        crc.u32(self.height);
+        crc.u32(self.width);
         crc.u32(self.meta.captions.len() as u32);
         for caption in &self.meta.captions {
             crc.text(caption);

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     ImageSettings, Index, IndexRow, Manifest, Payload, Result, Row, SampleMeta, ShardEntry, checksum, index,
-    tar,
+    sides, tar,
 };
 
 /// Rows that the tar is checked against, or the reason why there are none.
@@ -119,7 +119,13 @@ fn rebuild(tar: &Opened, image: &ImageSettings) -> Option<Vec<IndexRow>> {
         if image_name != format!("{key}.{}", image.format.name()) || json_name != format!("{key}.json") {
             return None;
         }
-        rows.push(IndexRow { meta, image: image_payload, json: json_payload });
+        let (height, width) = if image.varies() {
+            let payload = &bytes[image_payload.offset as usize..][..image_payload.bytes as usize];
+            sides::of(payload, image)?
+        } else {
+            (image.height, image.width)
+        };
+        rows.push(IndexRow { meta, height, width, image: image_payload, json: json_payload });
     }
     Some(rows)
 }

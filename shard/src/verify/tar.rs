@@ -7,7 +7,8 @@ use super::{
     index::Rows,
 };
 use crate::{
-    ImageFormat, Manifest, Payload, Result, Row, SampleMeta, SampleOrder, npy, place, reader::crc_error, tar,
+    ImageFormat, Manifest, Payload, Result, Row, SampleMeta, SampleOrder, npy, place, reader::crc_error,
+    sides, tar,
 };
 
 /// Checks the tar against `rows`.
@@ -80,31 +81,40 @@ impl<'a> Walk<'a> {
 
     fn row(&mut self, plan: &Plan, row: &Row<'_>, report: &mut ShardReport) -> Result<()> {
         let image = &self.manifest.image;
-        if (row.image_format, row.layout, row.height, row.width)
-            != (image.format, image.layout, image.height, image.width)
+        let mut sized = image.clone();
+        if (row.image_format, row.layout) != (image.format, image.layout)
+            || !image.allows(row.height, row.width)
         {
             let expected = format!("{:?} {}x{}", image.format, image.height, image.width);
             let found = format!("{:?} {}x{}", row.image_format, row.height, row.width);
             report.add(self.damage(row.key, 0, "image settings of the row", expected, found));
+        } else {
+            sized = image.sized(row.height, row.width);
         }
         if row.captions.is_empty() {
             report.add(self.damage(row.key, 0, "captions", "one at least", "none"));
         }
         let is_npy = row.image_format == ImageFormat::Npy;
-        let length = npy::payload_bytes(image).filter(|length| is_npy && *length != row.image.bytes);
+        let length = npy::payload_bytes(&sized).filter(|length| is_npy && *length != row.image.bytes);
         if let Some(length) = length {
             let (at, found) = (row.image.offset, row.image.bytes);
             report.add(self.damage(row.key, at, "length of the npy payload", length, found));
         }
         let name = format!("{}.{}", row.key, row.image_format.name());
-        let header = npy::header(image);
-        if let Some(payload) = self.member(plan, row, &name, row.image, report)?
-            && is_npy
-            && length.is_none()
-            && let Some(at) = first_difference(payload, &header)
-        {
-            let (expected, found) = (hex(header[at]), hex(payload[at]));
-            report.add(self.damage(row.key, row.image.offset + at as u64, "npy header", expected, found));
+        let header = npy::header(&sized);
+        if let Some(payload) = self.member(plan, row, &name, row.image, report)? {
+            if !is_npy && image.varies() && sides::of(payload, &sized) != Some((sized.height, sized.width)) {
+                let expected = format!("a JPEG of {}x{}", sized.height, sized.width);
+                let found = sides::of(payload, &sized);
+                let found = found.map_or("no JPEG".to_owned(), |(height, width)| format!("{height}x{width}"));
+                report.add(self.damage(row.key, row.image.offset, "picture", expected, found));
+            } else if is_npy
+                && length.is_none()
+                && let Some(at) = first_difference(payload, &header)
+            {
+                let (expected, found) = (hex(header[at]), hex(payload[at]));
+                report.add(self.damage(row.key, row.image.offset + at as u64, "npy header", expected, found));
+            }
         }
         let name = format!("{}.json", row.key);
         if let Some(payload) = self.member(plan, row, &name, row.json, report)? {

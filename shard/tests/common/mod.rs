@@ -4,12 +4,31 @@
 use std::path::Path;
 
 use shard::{
-    ImageFormat, ImageSettings, Key, LeftOut, Manifest, Sample, SampleMeta, SampleOrder, ShardWriter,
-    SourceInfo, SplitEntry, npy, place,
+    ImageFormat, ImageSettings, Key, LeftOut, Manifest, SHORTEST_SIDE, Sample, SampleMeta, SampleOrder,
+    ShardWriter, SourceInfo, SplitEntry, npy, place,
 };
 
 /// Side of the pictures.
 pub(crate) const SIZE: u32 = 8;
+
+/// Every form of a data set's pictures.
+pub(crate) fn images() -> [ImageSettings; 4] {
+    let images = [ImageSettings::tensor(SIZE), ImageSettings::jpeg(SIZE, 90)];
+    let shortest_side =
+        |image: &ImageSettings| ImageSettings { resize: SHORTEST_SIDE.to_owned(), ..image.clone() };
+    let [tensor, jpeg] = &images;
+    [tensor.clone(), jpeg.clone(), shortest_side(tensor), shortest_side(jpeg)]
+}
+
+/// The picture's settings: with `shortest-side`, wide, tall and square ones.
+fn sized(sample: u64, image: &ImageSettings) -> ImageSettings {
+    let longer = image.height + (sample % 4) as u32 * 3;
+    match (image.varies(), sample.is_multiple_of(2)) {
+        (false, _) => image.clone(),
+        (true, true) => image.sized(image.height, longer),
+        (true, false) => image.sized(longer, image.width),
+    }
+}
 
 /// Captions of all kinds of writing.
 fn captions(sample: u64) -> Vec<String> {
@@ -31,13 +50,21 @@ pub(crate) fn sample(split: &str, sample: u64, image: &ImageSettings) -> (Sample
         url: sample.is_multiple_of(2).then(|| format!("http://images.invalid/{sample}.jpg")),
         license: sample.is_multiple_of(3).then(|| "CC BY 4.0".to_owned()),
     };
+    let image = &sized(sample, image);
     let payload = match image.format {
         ImageFormat::Npy => {
             let mut payload = npy::header(image).to_vec();
             payload.extend((0..image.pixel_bytes() as u64).map(|pixel| (pixel * 7 + sample * 13) as u8));
             payload
         }
-        // The format does not look into a JPEG; lengths differ so that padding does.
+        // The format looks into a JPEG for its sides alone; lengths differ so that padding does.
+        ImageFormat::Jpg if image.varies() => {
+            let mut payload = b"\xff\xd8\xff\xc0\x00\x11\x08".to_vec();
+            payload
+                .extend([image.height, image.width].into_iter().flat_map(|side| (side as u16).to_be_bytes()));
+            payload.extend((0..400 + sample * 37).map(|byte| (byte * 11 + sample) as u8));
+            payload
+        }
         ImageFormat::Jpg => (0..400 + sample * 37).map(|byte| (byte * 11 + sample) as u8).collect(),
     };
     (meta, payload)

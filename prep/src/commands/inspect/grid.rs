@@ -21,8 +21,8 @@ pub(super) fn draw(dataset: &Dataset, args: &InspectArgs, path: &Path) -> Result
         shard.check(&row, row.image, payload)?;
         tiles.push(picture::Tile {
             pixels: pixels::stored_rgb(payload, image)?,
-            height: image.height as usize,
-            width: image.width as usize,
+            height: row.height as usize,
+            width: row.width as usize,
             title: row.key.to_owned(),
             captions: row.captions.into_iter().map(str::to_owned).collect(),
         });

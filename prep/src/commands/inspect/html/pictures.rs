@@ -47,12 +47,12 @@ impl<'a> Album<'a> {
         let row = shard.row(row)?;
         let payload = shard.payload(&row, row.image)?;
         shard.check(&row, row.image, payload)?;
-        let (height, width) = (self.image.height, self.image.width);
+        let (height, width) = (row.height, row.width);
         let is_large = height.max(width) as usize > SIDE_MAX;
         let jpeg = if self.image.format == ImageFormat::Jpg && !is_large {
             base64(payload)
         } else {
-            base64(&self.encode(payload)?)
+            base64(&self.encode(payload, height, width)?)
         };
         let class = if height.max(width) < SMALL { " class=\"small\"" } else { "" };
         Ok(format!(
@@ -61,9 +61,9 @@ impl<'a> Album<'a> {
         ))
     }
 
-    fn encode(&self, payload: &[u8]) -> Result<Vec<u8>> {
+    fn encode(&self, payload: &[u8], height: u32, width: u32) -> Result<Vec<u8>> {
         let rgb = pixels::stored_rgb(payload, self.image)?;
-        let (rgb, height, width) = shrunk(rgb, self.image.height as usize, self.image.width as usize);
+        let (rgb, height, width) = shrunk(rgb, height as usize, width as usize);
         let mut bytes = Vec::new();
         let broken = |problem: String| Error::Config(format!("a picture for the page: {problem}"));
         let side = |side: usize| u16::try_from(side).map_err(|error| broken(error.to_string()));
