@@ -163,6 +163,27 @@ def table(rows, name, base):
     return f"## {name}\n\n" + "\n".join(lines) + "\n"
 
 
+TARGETS = [
+    ("prep, engine rust", "torchvision antialiased", 1.0),
+    ("prep, engine rust", "engine rust alone", 0.9),
+    ("prep, engine turbo", "torchvision antialiased", 1.2),
+    ("prep, engine turbo", "C loop", 0.85),
+    ("prep, engine turbo", "img2dataset", 2.5),
+    ("prep, engine turbo, --decode fast", "libjpeg-turbo scaled + cv2", 1.1),
+]
+
+
+def ratios(measured):
+    """Markdown of what is asked: images/s over the peer's of the same round, the median of the rounds."""
+    lines = ["| what | over | asked | median of the rounds | least … most |", "| --- | --- | --- | --- | --- |"]
+    for what, over, asked in TARGETS:
+        peer = next((name for name in measured if name.startswith(over)), None)
+        pairs = [b[0] / a[0] for a, b in zip(measured.get(what, []), measured.get(peer, []))]
+        if pairs:
+            lines.append(f"| {what} | {peer} | {asked} | {statistics.median(pairs):.2f} | {min(pairs):.2f} … {max(pairs):.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=pathlib.Path)
@@ -217,7 +238,7 @@ def report(arguments, sets, measured, quality, missing):
                 wall, cpu_s = (statistics.median(values) for values in zip(*rounds))
                 rows[peer] = {"images_s": arguments.images / wall, "cpu_ms": cpu_s / arguments.images * 1e3, "psnr": quality[name].get(peer), "rounds": rounds}
         base = next((row["cpu_ms"] for peer, row in rows.items() if peer.startswith("torchvision")), None)
-        text += table(rows, f"{name}: {arguments.images} pictures", base) + "\n"
+        text += table(rows, f"{name}: {arguments.images} pictures", base) + "\n" + ratios(measured[name]) + "\n"
         results[name] = rows
     text += "".join(f"- left out: {line}\n" for line in missing)
     text += f"- machine: {cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end\n- commit: {commit}\n- command: `{command}`\n"

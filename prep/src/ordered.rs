@@ -13,18 +13,38 @@ struct State<T> {
     /// The next position to be consumed.
     consumed: usize,
     done: BTreeMap<usize, Result<T, String>>,
+    /// Whether the consumer takes what is there; else it waits for more.
+    draining: bool,
     stopped: bool,
 }
 
 struct Shared<T> {
+    count: usize,
+    /// Most results that wait.
+    window: usize,
     state: Mutex<State<T>>,
-    changed: Condvar,
+    /// There are results to consume.
+    ready: Condvar,
+    /// There is room for results.
+    room: Condvar,
 }
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // No code that can panic runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is time to consume: the next result is there, and with it half of what may wait, or no more comes.
+    /// On a machine whose cores are all at work, each waking of the consumer interrupts one of them.
+    fn is_due(&self, state: &State<T>) -> bool {
+        state.done.contains_key(&state.consumed)
+            && (state.draining || state.done.len() >= self.window.div_ceil(2) || state.next == self.count)
+    }
+
+    /// Whether the workers must wait for the consumer.
+    fn is_full(&self, state: &State<T>) -> bool {
+        state.next >= state.consumed + self.window
     }
 }
 
@@ -41,13 +61,17 @@ pub(crate) fn for_each<T: Send, S>(
     work: impl Fn(&mut S, usize) -> T + Sync,
     mut consume: impl FnMut(usize, T) -> Result<()>,
 ) -> Result<()> {
+    let state = State { next: 0, consumed: 0, done: BTreeMap::new(), draining: false, stopped: false };
     let shared = Shared {
-        state: Mutex::new(State { next: 0, consumed: 0, done: BTreeMap::new(), stopped: false }),
-        changed: Condvar::new(),
+        count,
+        window: window.max(1),
+        state: Mutex::new(state),
+        ready: Condvar::new(),
+        room: Condvar::new(),
     };
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1).min(count) {
-            scope.spawn(|| worker(&shared, count, window.max(1), &scratch, &work));
+            scope.spawn(|| worker(&shared, &scratch, &work));
         }
         let outcome = (0..count).try_for_each(|position| {
             let result = take(&shared, position)
@@ -55,15 +79,13 @@ pub(crate) fn for_each<T: Send, S>(
             consume(position, result)
         });
         shared.lock().stopped = true;
-        shared.changed.notify_all();
+        shared.room.notify_all();
         outcome
     })
 }
 
 fn worker<T: Send, S>(
     shared: &Shared<T>,
-    count: usize,
-    window: usize,
     scratch: &(impl Fn() -> S + Sync),
     work: &(impl Fn(&mut S, usize) -> T + Sync),
 ) {
@@ -71,10 +93,10 @@ fn worker<T: Send, S>(
     loop {
         let mut state = shared.lock();
         // The lowest position in flight is never held back, so the consumer is always fed.
-        while !state.stopped && state.next < count && state.next >= state.consumed + window {
-            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while !state.stopped && state.next < shared.count && shared.is_full(&state) {
+            state = shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.stopped || state.next >= count {
+        if state.stopped || state.next >= shared.count {
             return;
         }
         let position = state.next;
@@ -82,22 +104,29 @@ fn worker<T: Send, S>(
         drop(state);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut scratch, position)))
             .map_err(|panic| contain::message(panic.as_ref()));
-        shared.lock().done.insert(position, result);
-        shared.changed.notify_all();
+        let mut state = shared.lock();
+        state.done.insert(position, result);
+        if shared.is_due(&state) {
+            shared.ready.notify_one();
+        }
     }
 }
 
 fn take<T>(shared: &Shared<T>, position: usize) -> Result<T, String> {
     let mut state = shared.lock();
-    loop {
-        if let Some(result) = state.done.remove(&position) {
-            state.consumed = position + 1;
-            drop(state);
-            shared.changed.notify_all();
-            return result;
-        }
-        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    state.draining = state.draining && state.done.contains_key(&position);
+    while !shared.is_due(&state) {
+        state = shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
+    state.draining = true;
+    let was_full = shared.is_full(&state);
+    let result = state.done.remove(&position).unwrap_or_else(|| Err("a result went missing".to_owned()));
+    state.consumed = position + 1;
+    drop(state);
+    if was_full {
+        shared.room.notify_all();
+    }
+    result
 }
 
 #[cfg(test)]
