@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     buffer::{Buffer, PixelBuffer, Pool},
+    history::{Added, History},
     plan::PlannedBatch,
 };
 
@@ -30,6 +31,9 @@ pub struct Batch {
     number: u64,
     height: usize,
     width: usize,
+    /// What it adds to the history, and the history up to its end once it is delivered.
+    added: Added,
+    history: History,
 }
 
 impl Batch {
@@ -40,7 +44,24 @@ impl Batch {
         (epoch, number): (u64, u64),
         (height, width): (usize, usize),
     ) -> Batch {
-        Batch { buffer: Some(buffer), pool, planned, epoch, number, height, width }
+        let history = History::since(epoch, planned.position);
+        let added = Added::default();
+        Batch { buffer: Some(buffer), pool, planned, epoch, number, height, width, added, history }
+    }
+
+    pub(crate) fn set_added(&mut self, added: Added) {
+        self.added = added;
+    }
+
+    /// Puts the batch behind what was delivered before it.
+    pub(crate) fn follow(&mut self, history: &mut History) {
+        history.add(self.added);
+        self.history = history.clone();
+    }
+
+    /// What was delivered up to and with this batch, since the run's first position or the last resume's record.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// How many samples it has, padding included.

@@ -8,7 +8,9 @@ use crate::{
     error::Result,
     loader::Loader,
     order::Order,
+    parts::Part,
     plan::Remainder,
+    select::Selection,
     world::World,
 };
 
@@ -16,6 +18,8 @@ use crate::{
 #[derive(Clone)]
 pub struct LoaderBuilder {
     dir: PathBuf,
+    weight: Option<f64>,
+    others: Vec<Part>,
     config: LoaderConfig,
     hook: Option<Hook>,
 }
@@ -33,7 +37,7 @@ macro_rules! settings {
 
 impl LoaderBuilder {
     pub(crate) fn new(dir: PathBuf) -> LoaderBuilder {
-        LoaderBuilder { dir, config: LoaderConfig::default(), hook: None }
+        LoaderBuilder { dir, weight: None, others: Vec::new(), config: LoaderConfig::default(), hook: None }
     }
 
     settings! {
@@ -47,8 +51,10 @@ impl LoaderBuilder {
         seed: u64 => seed;
         /// How an epoch goes through the samples.
         order: Order => order;
-        /// The share of the split that takes part, in (0, 1].
-        fraction: f64 => fraction;
+        /// Which samples of the split take part.
+        selection: Selection => selection;
+        /// Samples of an epoch, where they are not just those that take part.
+        epoch_samples: u64 => Some(epoch_samples);
         /// Which captions come with a sample.
         captions: Captions => captions;
         /// What the pixels are.
@@ -61,6 +67,28 @@ impl LoaderBuilder {
         queue_depth: usize => Some(queue_depth);
         /// This process among those that share the epoch.
         world: World => world;
+    }
+
+    /// The share of the split that takes part, in (0, 1].
+    #[must_use]
+    pub fn fraction(mut self, fraction: f64) -> Self {
+        self.config.selection.fraction = fraction;
+        self
+    }
+
+    /// The first data set's share of an epoch, where others are mixed in.
+    #[must_use]
+    pub fn weight(mut self, weight: f64) -> Self {
+        self.weight = Some(weight);
+        self
+    }
+
+    /// Mixes another data set in, with pictures of the same size. With weights, one for each, an epoch draws from each
+    /// its share; without, every sample once.
+    #[must_use]
+    pub fn mix(mut self, part: Part) -> Self {
+        self.others.push(part);
+        self
     }
 
     /// Takes all settings at once.
@@ -84,6 +112,9 @@ impl LoaderBuilder {
     /// # Errors
     /// As [`Loader::open`].
     pub fn build(self) -> Result<Loader> {
-        Loader::open_with(&self.dir, self.config, self.hook)
+        let LoaderBuilder { dir, weight, others, config, hook } = self;
+        let first = Part { dir, split: config.split.clone(), selection: config.selection.clone(), weight };
+        let parts = std::iter::once(first).chain(others).collect();
+        Loader::open_with(parts, config, hook)
     }
 }

@@ -18,14 +18,16 @@ use crate::{
     config::{Captions, Check, LoaderConfig, Output},
     decode::{Decoded, decode},
     error::{Error, Place, Result, panic_message},
-    order::EpochOrder,
+    history::{Added, Terms},
+    order::Order,
     pixels::{self, Target, write_interleaved, write_planar},
     plan::Plan,
     prefetch::Job,
     rng::{EpochStreams, Purpose},
+    sequence::{EpochSamples, Sequence},
+    state::Identity,
     stats::Counters,
     store::Store,
-    view::View,
 };
 
 /// Called with a sample's number before it is read; lets tests make a worker panic or dawdle.
@@ -34,7 +36,10 @@ pub(crate) type Hook = Arc<dyn Fn(u64) + Send + Sync>;
 /// What all epochs of a loader share.
 pub(crate) struct Source {
     pub(crate) store: Store,
-    pub(crate) view: View,
+    pub(crate) sequence: Sequence,
+    pub(crate) identity: Identity,
+    /// The order that was asked for, or that was decided on.
+    pub(crate) order: Order,
     pub(crate) config: LoaderConfig,
     pub(crate) plan: Plan,
     pub(crate) pool: Arc<Pool>,
@@ -64,7 +69,8 @@ impl Checked {
 /// The batches of one epoch.
 pub(crate) struct EpochJob {
     pub(crate) source: Arc<Source>,
-    pub(crate) order: EpochOrder,
+    pub(crate) samples: EpochSamples,
+    pub(crate) terms: Terms,
     pub(crate) streams: EpochStreams,
     pub(crate) epoch: u64,
 }
@@ -93,14 +99,34 @@ impl Job for EpochJob {
             Batch::new(buffer, Arc::clone(&source.pool), planned, (self.epoch, number), (height, width));
         let buffer = batch.buffer_mut();
         for (place, position) in planned.positions().enumerate() {
-            let sample = source.view.sample(self.order.sample(position));
+            let sample = source.sequence.sample(&self.samples, position)?;
             self.add(sample, place, buffer, scratch)?;
         }
+        let added = self.record(number, &batch)?;
+        batch.set_added(added);
         Ok(batch)
     }
 }
 
 impl EpochJob {
+    /// What a batch, of all ranks, adds to the history: of the other ranks' samples only the keys are read.
+    fn record(&self, number: u64, batch: &Batch) -> Result<Added> {
+        let source = &self.source;
+        let first = source.plan.batch(number).first_slot();
+        let mut added = Added::default();
+        for position in source.plan.global(number) {
+            let place = position.checked_sub(first).filter(|&place| place < batch.valid_count() as u64);
+            match place {
+                Some(place) => added.add(&self.terms, position, batch.key(place as usize)),
+                None => {
+                    let sample = source.sequence.sample(&self.samples, position)?;
+                    added.add(&self.terms, position, source.store.row(sample)?.key);
+                }
+            }
+        }
+        Ok(added)
+    }
+
     /// Reads a sample into its place in a batch; damage and panics come out as errors that name it.
     fn add(&self, sample: u64, place: usize, buffer: &mut Buffer, scratch: &mut Scratch) -> Result<()> {
         let source = &self.source;

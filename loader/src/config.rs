@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     order::Order,
     plan::Remainder,
+    select::Selection,
     world::World,
 };
 
@@ -79,8 +80,11 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// How an epoch goes through the samples; default [`Order::Global`].
     pub order: Order,
-    /// The share of the split that takes part, in (0, 1]; default 1.
-    pub fraction: f64,
+    /// Which samples of the split take part; default all.
+    pub selection: Selection,
+    /// Samples of an epoch; default as many as take part. With another number draws go on from epoch to epoch, each
+    /// sample as often as any other of its data set.
+    pub epoch_samples: Option<u64>,
     /// Which captions come with a sample; default [`Captions::Random`].
     pub captions: Captions,
     /// What the pixels are; default [`Output::U8`].
@@ -103,7 +107,8 @@ impl Default for LoaderConfig {
             remainder: None,
             seed: 0,
             order: Order::default(),
-            fraction: 1.0,
+            selection: Selection::default(),
+            epoch_samples: None,
             captions: Captions::default(),
             output: Output::default(),
             check: Check::default(),
@@ -130,8 +135,10 @@ impl LoaderConfig {
         if self.remainder.is_none() {
             problems.push("the remainder policy must be chosen: drop_last or pad_last".to_owned());
         }
-        if !(self.fraction > 0.0 && self.fraction <= 1.0) {
-            problems.push(format!("the fraction must be above 0 and at most 1, not {}", self.fraction));
+        problems.extend(self.selection.problem());
+        problems.extend(self.order.problem().map(str::to_owned));
+        if self.epoch_samples == Some(0) {
+            problems.push("an epoch needs at least 1 sample".to_owned());
         }
         if self.threads > THREADS_MAX {
             problems.push(format!("at most {THREADS_MAX} threads, not {}", self.threads));
@@ -163,14 +170,26 @@ mod tests {
     #[test]
     fn every_problem_is_named_at_once() {
         let config = LoaderConfig {
-            fraction: f64::NAN,
+            selection: Selection::fraction(f64::NAN),
+            order: Order::Block { block: 0, window: 1 },
+            epoch_samples: Some(0),
             threads: 5000,
             queue_depth: Some(0),
             output: Output::F32(Normalize { mean: [f32::NAN; 3], std: [0.0; 3] }),
             ..LoaderConfig::default()
         };
         let text = config.validate().unwrap_err().to_string();
-        for word in ["batch size", "remainder", "fraction", "threads", "queue depth", "deviations", "means"] {
+        for word in [
+            "batch size",
+            "remainder",
+            "fraction",
+            "a block",
+            "an epoch",
+            "threads",
+            "queue depth",
+            "deviations",
+            "means",
+        ] {
             assert!(text.contains(word), "{word} is missing in: {text}");
         }
     }

@@ -99,6 +99,16 @@ pub enum Error {
         /// The split.
         split: String,
     },
+    /// A selection that leaves no sample.
+    #[error("no sample of split {split:?} of {} is selected by: {selection}", path.display())]
+    EmptySelection {
+        /// The data set.
+        path: PathBuf,
+        /// The split.
+        split: String,
+        /// The conditions, in words.
+        selection: String,
+    },
     /// A position inside a batch, or past the epoch.
     #[error(
         "cannot start at position {position}: an epoch of {len} samples in batches of {batch_size} starts at \
@@ -135,6 +145,16 @@ pub enum Error {
         expected: u64,
         /// The loader's.
         found: u64,
+    },
+    /// A state that was saved under another order or selection.
+    #[error("the state was saved with {what} {expected:?}, and this loader has {found:?}")]
+    OtherOrder {
+        /// Which of them.
+        what: &'static str,
+        /// The state's.
+        expected: String,
+        /// The loader's.
+        found: String,
     },
     /// A state that is no JSON of a state.
     #[error("cannot read the loader's state")]

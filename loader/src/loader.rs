@@ -15,13 +15,18 @@ use crate::{
     collate::{Checked, EpochJob, Hook, Source},
     config::{Check, LoaderConfig},
     error::{Error, Result},
+    history::{Added, History, Terms},
+    memory,
+    order::Order,
+    parts::{Draws, Part},
     plan::{Plan, Remainder},
     prefetch::Prefetch,
     rng::EpochStreams,
-    state::LoaderState,
+    select::Selected,
+    sequence::Sequence,
+    state::{Identity, LoaderState},
     stats::{Counters, Stats},
     store::Store,
-    view::View,
 };
 
 /// A split of a data set, open for reading. Cheap to clone; clones share their mappings and buffers.
@@ -42,16 +47,35 @@ impl Loader {
     /// [`Error::Shard`] where the data set or one of its shards cannot be opened, [`Error::EmptySplit`], and
     /// [`Error::Config`] where the settings cannot work, alone or with this data.
     pub fn open(dir: &Path, config: LoaderConfig) -> Result<Loader> {
-        Self::open_with(dir, config, None)
+        let part = Part::new(dir).split(config.split.clone()).selection(config.selection.clone());
+        Self::open_with(vec![part], config, None)
     }
 
-    pub(crate) fn open_with(dir: &Path, config: LoaderConfig, hook: Option<Hook>) -> Result<Loader> {
+    /// Opens several data sets, at least one, as a mixture; the split and the selection of `config` are not looked at.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::Config`] where their pictures differ in size or only some have a weight.
+    pub fn open_parts(parts: Vec<Part>, config: LoaderConfig) -> Result<Loader> {
+        Self::open_with(parts, config, None)
+    }
+
+    pub(crate) fn open_with(parts: Vec<Part>, config: LoaderConfig, hook: Option<Hook>) -> Result<Loader> {
         config.validate()?;
-        let store = Store::open(Dataset::open(dir)?, &config.split)?;
-        let view = View::of(&store, config.fraction)?;
+        let weights = weights(&parts)?;
+        let opened = parts.iter().map(|part| Ok((Dataset::open(&part.dir)?, part.split.clone())));
+        let store = Store::open(opened.collect::<Result<_>>()?)?;
+        let selected = parts.iter().zip(&store.parts);
+        let selected = selected.map(|(part, stored)| Selected::of(&store, stored, &part.selection));
+        let selected: Vec<Selected> = selected.collect::<Result<_>>()?;
+        let order = match config.order {
+            Order::Auto => memory::order_for(&store, &selected),
+            order => order,
+        };
+        let sequence = Sequence::new(order, config.seed, selected, weights.as_deref(), config.epoch_samples)?;
+        let identity = identity(&parts, &store, &sequence, order, &config);
         // `validate` refused a missing policy.
         let remainder = config.remainder.unwrap_or(Remainder::DropLast);
-        let plan = Plan::new(view.len(), config.batch_size as u64, remainder, config.world)?;
+        let plan = Plan::new(sequence.len(), config.batch_size as u64, remainder, config.world)?;
         let batch_bytes = plan.rank_batch_size().checked_mul(4 * store.image().pixel_bytes() as u64);
         if batch_bytes.is_none_or(|bytes| bytes > isize::MAX as u64) {
             return Err(Error::config(format!("a batch of {} does not fit in memory", config.batch_size)));
@@ -61,7 +85,7 @@ impl Loader {
         // One batch in the consumer's hands beside those in the making.
         let pool = Arc::new(Pool::new(config.depth() + 1));
         let counters = Counters::default();
-        let source = Source { store, view, config, plan, pool, counters, checked, hook };
+        let source = Source { store, sequence, identity, order, config, plan, pool, counters, checked, hook };
         Ok(Loader { source: Arc::new(source) })
     }
 
@@ -80,41 +104,81 @@ impl Loader {
     /// # Errors
     /// [`Error::Position`] where no batch begins there; [`Error::Spawn`].
     pub fn epoch_from(&self, epoch: u64, position: u64) -> Result<Epoch> {
+        self.epoch_after(epoch, position, History::since(epoch, position))
+    }
+
+    fn epoch_after(&self, epoch: u64, position: u64, history: History) -> Result<Epoch> {
         let source = &self.source;
         let (first, end) = (source.plan.batch_at(position)?, source.plan.batch_count());
         let seed = source.config.seed;
         let job = EpochJob {
             source: Arc::clone(source),
-            order: source.config.order.epoch(seed, epoch, source.view.len())?,
+            samples: source.sequence.epoch(epoch)?,
+            terms: Terms::new(epoch),
             streams: EpochStreams::new(seed, epoch),
             epoch,
         };
         let batches = Prefetch::start(job, first, end, source.config.threads, source.config.depth())?;
-        Ok(Epoch { batches, source: Arc::clone(source), left: end - first })
+        Ok(Epoch { batches, source: Arc::clone(source), left: end - first, history })
     }
 
-    /// The rest of the epoch that `state` stands in.
+    /// The rest of the epoch that `state` stands in, its history going on from the state's.
     ///
     /// # Errors
-    /// [`Error::OtherData`] and [`Error::OtherSeed`] where the state is of another run's data or seed; else as
+    /// [`Error::OtherData`], [`Error::OtherSeed`] and [`Error::OtherOrder`] where the state is of another run; else as
     /// [`epoch_from`](Self::epoch_from).
     pub fn resume(&self, state: &LoaderState) -> Result<Epoch> {
-        state.check(self.seed(), self.fingerprint())?;
-        self.epoch_from(state.epoch, state.position)
+        self.check(state)?;
+        self.epoch_after(state.epoch, state.position, state.history.clone())
     }
 
-    /// The state before the batch at `position` of `epoch`.
+    /// Whether `state` is of this loader's data, seed, order and selection.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn check(&self, state: &LoaderState) -> Result<()> {
+        state.check(&self.source.identity)
+    }
+
+    /// The state before the batch at `position` of `epoch`, with nothing delivered yet.
     pub fn state(&self, epoch: u64, position: u64) -> LoaderState {
-        LoaderState { seed: self.seed(), epoch, position, fingerprint: self.fingerprint().to_owned() }
+        let Identity { seed, fingerprint, order, selection } = self.source.identity.clone();
+        let history = History::since(epoch, position);
+        LoaderState { seed, epoch, position, fingerprint, order, selection, history }
     }
 
     /// The state after `batch`: the start of the next epoch where it was its epoch's last.
     pub fn state_after(&self, batch: &Batch) -> LoaderState {
-        if batch.number() + 1 >= self.batch_count() {
-            self.state(batch.epoch() + 1, 0)
-        } else {
-            self.state(batch.epoch(), batch.end())
+        let is_last = batch.number() + 1 >= self.batch_count();
+        let (epoch, position) = if is_last { (batch.epoch() + 1, 0) } else { (batch.epoch(), batch.end()) };
+        LoaderState { history: batch.history().clone(), ..self.state(epoch, position) }
+    }
+
+    /// What a run that began where `state`'s history does and stands where it stands has delivered, by the data's index
+    /// alone: equal to the state's history where it was a run over this data in this order.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume); [`Error::Shard`] where an index row is damaged.
+    pub fn replay(&self, state: &LoaderState) -> Result<History> {
+        self.check(state)?;
+        let source = &self.source;
+        let mut history = History::since(state.history.epoch, state.history.position);
+        for epoch in state.history.epoch..=state.epoch {
+            let first = if epoch == state.history.epoch { state.history.position } else { 0 };
+            let end = if epoch == state.epoch {
+                state.position
+            } else {
+                source.plan.global(self.batch_count().saturating_sub(1)).end
+            };
+            let (samples, terms, mut added) =
+                (source.sequence.epoch(epoch)?, Terms::new(epoch), Added::default());
+            for position in first..end.min(self.len()) {
+                let sample = source.sequence.sample(&samples, position)?;
+                added.add(&terms, position, source.store.row(sample)?.key);
+            }
+            history.add(added);
         }
+        Ok(history)
     }
 
     /// How many batches an epoch has, the same on every rank.
@@ -122,9 +186,27 @@ impl Loader {
         self.source.plan.batch_count()
     }
 
-    /// How many samples take part in an epoch, before the remainder policy.
+    /// How many samples an epoch has, before the remainder policy.
     pub fn len(&self) -> u64 {
-        self.source.view.len()
+        self.source.sequence.len()
+    }
+
+    /// The order of its epochs: what was decided where [`Order::Auto`] was asked for.
+    pub fn order(&self) -> Order {
+        self.source.order
+    }
+
+    /// How an epoch draws from each of its data sets.
+    pub fn draws(&self) -> Vec<Draws> {
+        let source = &self.source;
+        let parts = source.store.parts.iter().zip(source.sequence.parts()).zip(source.sequence.draws());
+        parts
+            .map(|((stored, selected), &draws)| Draws {
+                dir: stored.dataset.dir().to_path_buf(),
+                samples: selected.len(),
+                draws,
+            })
+            .collect()
     }
 
     /// Whether no sample takes part; never, for an empty split is refused.
@@ -137,14 +219,14 @@ impl Loader {
         &self.source.config
     }
 
-    /// The opened data set.
+    /// The opened data set; of a mixture, the first.
     pub fn dataset(&self) -> &Dataset {
-        &self.source.store.dataset
+        &self.source.store.parts[0].dataset
     }
 
-    /// The identity of the data set's samples.
+    /// The identity of the data: the data set's fingerprint, or a hash of all of a mixture's.
     pub fn fingerprint(&self) -> &str {
-        self.dataset().fingerprint()
+        &self.source.identity.fingerprint
     }
 
     /// The seed of its orders and draws.
@@ -167,10 +249,20 @@ impl Loader {
         self.source.counters.snapshot(self.source.pool.fresh())
     }
 
-    /// The numbers, within the split, of the samples that take part, ascending.
-    pub fn samples(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
-        // `usize` ranges know their length; no split has more samples than fit in memory's address space.
-        (0..self.len() as usize).map(|place| self.source.view.sample(place as u64))
+    /// The numbers of the samples that take part, ascending: within the split, or through a mixture's one after the
+    /// other.
+    pub fn samples(&self) -> impl Iterator<Item = u64> + '_ {
+        let parts = self.source.sequence.parts().iter();
+        parts.flat_map(|part| (0..part.len()).map(|place| part.sample(place)))
+    }
+
+    /// The sample at each position of `epoch`, from the front: its order without its pixels.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the epoch cannot be counted.
+    pub fn epoch_samples(&self, epoch: u64) -> Result<impl Iterator<Item = Result<u64>> + '_> {
+        let samples = self.source.sequence.epoch(epoch)?;
+        Ok((0..self.len()).map(move |position| self.source.sequence.sample(&samples, position)))
     }
 
     /// The key of a sample, by its number within the split.
@@ -208,11 +300,62 @@ impl Loader {
     }
 }
 
+/// One weight for each part, or none at all; a look at what else they say.
+fn weights(parts: &[Part]) -> Result<Option<Vec<f64>>> {
+    if let Some(problem) = parts.iter().find_map(|part| part.selection.problem()) {
+        return Err(Error::config(problem));
+    }
+    let weights: Vec<f64> = parts.iter().filter_map(|part| part.weight).collect();
+    if weights.is_empty() && !parts.is_empty() {
+        return Ok(None);
+    }
+    if weights.len() != parts.len() {
+        let (some, all) = (weights.len(), parts.len());
+        return Err(Error::config(format!(
+            "{some} of {all} data sets have a weight: give each one, or none"
+        )));
+    }
+    if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || weights.iter().sum::<f64>() <= 0.0
+    {
+        return Err(Error::config(format!("weights are numbers from 0 on, not all of them 0: {weights:?}")));
+    }
+    Ok(Some(weights))
+}
+
+fn identity(
+    parts: &[Part],
+    store: &Store,
+    sequence: &Sequence,
+    order: Order,
+    config: &LoaderConfig,
+) -> Identity {
+    let draws = sequence.draws().iter().zip(sequence.parts());
+    let selection: Vec<String> = (parts.iter().zip(draws))
+        .map(|(part, (draws, selected))| {
+            let repeats = if *draws == selected.len() { String::new() } else { format!(", {draws} draws") };
+            format!("{}{repeats}", part.selection)
+        })
+        .collect();
+    let fingerprints: Vec<&str> = store.parts.iter().map(|part| part.dataset.fingerprint()).collect();
+    let fingerprint = match &fingerprints[..] {
+        [one] => (*one).to_owned(),
+        several => {
+            let mut hasher = blake3::Hasher::new_derive_key("loader v1 mixture");
+            several.iter().for_each(|fingerprint| {
+                hasher.update(fingerprint.as_bytes());
+            });
+            hasher.finalize().to_hex().to_string()
+        }
+    };
+    let selection = selection.join("; ");
+    Identity { seed: config.seed, fingerprint, order: order.to_string(), selection }
+}
+
 impl std::fmt::Debug for Loader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Loader")
             .field("dir", &self.dataset().dir())
-            .field("split", &self.source.store.split)
+            .field("split", &self.source.store.parts[0].split)
             .field("len", &self.len())
             .finish_non_exhaustive()
     }
@@ -223,6 +366,7 @@ pub struct Epoch {
     batches: Prefetch<EpochJob>,
     source: Arc<Source>,
     left: u64,
+    history: History,
 }
 
 impl Iterator for Epoch {
@@ -231,11 +375,12 @@ impl Iterator for Epoch {
     /// The next batch; an error takes a batch's place and ends the epoch.
     fn next(&mut self) -> Option<Self::Item> {
         let start = Instant::now();
-        let batch = self.batches.next();
+        let mut batch = self.batches.next();
         let counters = &self.source.counters;
         counters.wait_ns.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        match &batch {
-            Some(Ok(_)) => {
+        match &mut batch {
+            Some(Ok(batch)) => {
+                batch.follow(&mut self.history);
                 self.left -= 1;
                 counters.batches.fetch_add(1, Relaxed);
             }

@@ -43,6 +43,11 @@ pub struct PlannedBatch {
 }
 
 impl PlannedBatch {
+    /// The first slot of this rank.
+    pub(crate) fn first_slot(self) -> u64 {
+        self.first_slot
+    }
+
     /// The positions in the epoch's order, in the order of delivery; padding starts again at position 0.
     pub fn positions(self) -> impl Iterator<Item = u64> {
         (self.first_slot..self.first_slot + self.len).map(move |slot| slot % self.samples)
@@ -104,6 +109,12 @@ impl Plan {
             valid_count: self.len.saturating_sub(first_slot).min(len),
             samples: self.len,
         }
+    }
+
+    /// The positions of the global batch number `batch` over all ranks, padding apart.
+    pub fn global(&self, batch: u64) -> std::ops::Range<u64> {
+        let position = batch.saturating_mul(self.batch_size).min(self.len);
+        position..position.saturating_add(self.batch_size).min(self.len)
     }
 
     /// The number of the batch that begins at `position`; the count of batches where the epoch is over by then.

@@ -10,6 +10,8 @@ const DOMAIN: &str = "loader v1 sample stream";
 pub enum Purpose {
     /// Which caption is drawn.
     Caption = 0,
+    /// Which sample leaves the buffer of the order `shard-buffer`.
+    Buffer = 16,
 }
 
 /// The streams of one epoch; making one per sample costs a single BLAKE3 compression.

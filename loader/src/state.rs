@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    history::History,
+};
 
 /// A place in an endless row of epochs, and the data that it is a place in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,14 +18,29 @@ pub struct LoaderState {
     pub epoch: u64,
     /// Samples of that epoch, over all ranks, that were delivered before it.
     pub position: u64,
-    /// The data set's fingerprint.
+    /// The data set's fingerprint; of a mixture, a hash of all of them.
     pub fingerprint: String,
+    /// The order of its samples, as [`Order`](crate::Order) writes it.
+    pub order: String,
+    /// Which samples take part, and of a mixture how many are drawn from where.
+    pub selection: String,
+    /// What was delivered before.
+    pub history: History,
+}
+
+/// What must be the same for a run to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) seed: u64,
+    pub(crate) fingerprint: String,
+    pub(crate) order: String,
+    pub(crate) selection: String,
 }
 
 impl LoaderState {
     /// The state as a line of JSON.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and a string always are JSON")
+        serde_json::to_string(self).expect("numbers and texts always are JSON")
     }
 
     /// Reads what [`to_json`](Self::to_json) wrote.
@@ -33,19 +51,26 @@ impl LoaderState {
         serde_json::from_str(json).map_err(Error::State)
     }
 
-    /// Whether a loader with `seed` over the data with `fingerprint` may go on from here.
+    /// Whether a loader may go on from here.
     ///
     /// # Errors
-    /// [`Error::OtherData`] or [`Error::OtherSeed`], with both values.
-    pub fn check(&self, seed: u64, fingerprint: &str) -> Result<()> {
-        if self.fingerprint != fingerprint {
-            return Err(Error::OtherData {
-                expected: self.fingerprint.clone(),
-                found: fingerprint.to_owned(),
-            });
+    /// [`Error::OtherData`], [`Error::OtherSeed`] or [`Error::OtherOrder`], with both values.
+    pub(crate) fn check(&self, loader: &Identity) -> Result<()> {
+        if self.fingerprint != loader.fingerprint {
+            let (expected, found) = (self.fingerprint.clone(), loader.fingerprint.clone());
+            return Err(Error::OtherData { expected, found });
         }
-        if self.seed != seed {
-            return Err(Error::OtherSeed { expected: self.seed, found: seed });
+        if self.seed != loader.seed {
+            return Err(Error::OtherSeed { expected: self.seed, found: loader.seed });
+        }
+        for (what, expected, found) in [
+            ("the order", &self.order, &loader.order),
+            ("the selection of samples", &self.selection, &loader.selection),
+        ] {
+            if expected != found {
+                let (expected, found) = (expected.clone(), found.clone());
+                return Err(Error::OtherOrder { what, expected, found });
+            }
         }
         Ok(())
     }
@@ -57,13 +82,32 @@ mod tests {
 
     #[test]
     fn json_round_trip_and_refusals() {
-        let state = LoaderState { seed: u64::MAX, epoch: 3, position: 512, fingerprint: "abc".to_owned() };
+        let identity = Identity {
+            seed: u64::MAX,
+            fingerprint: "abc".to_owned(),
+            order: "global".to_owned(),
+            selection: "all".to_owned(),
+        };
+        let state = LoaderState {
+            seed: u64::MAX,
+            epoch: 3,
+            position: 512,
+            fingerprint: "abc".to_owned(),
+            order: "global".to_owned(),
+            selection: "all".to_owned(),
+            history: History::since(0, 0),
+        };
         assert_eq!(LoaderState::from_json(&state.to_json()).unwrap(), state);
-        assert!(state.check(u64::MAX, "abc").is_ok());
-        let text = state.check(u64::MAX, "xyz").unwrap_err().to_string();
+        assert!(state.check(&identity).is_ok());
+        let refused = |identity: Identity| state.check(&identity).unwrap_err().to_string();
+        let text = refused(Identity { fingerprint: "xyz".to_owned(), ..identity.clone() });
         assert!(text.contains("abc") && text.contains("xyz"), "{text}");
-        let text = state.check(7, "abc").unwrap_err().to_string();
+        let text = refused(Identity { seed: 7, ..identity.clone() });
         assert!(text.contains('7') && text.contains(&u64::MAX.to_string()), "{text}");
+        let text = refused(Identity { order: "none".to_owned(), ..identity.clone() });
+        assert!(text.contains("order") && text.contains("global") && text.contains("none"), "{text}");
+        let text = refused(Identity { selection: "fraction 0.5".to_owned(), ..identity });
+        assert!(text.contains("selection") && text.contains("fraction 0.5"), "{text}");
         for bad in ["", "{}", "[]", r#"{"seed":-1,"epoch":0,"position":0,"fingerprint":""}"#] {
             assert!(LoaderState::from_json(bad).is_err());
         }

@@ -1,41 +1,93 @@
-//! A split's mapped shards under one numbering: sample n of the split is row r of shard s. Left out: any order, and
-//! what a payload means ([`crate::collate`]).
+//! Mapped shards under one numbering: those of a split, or of several data sets' splits one after the other. Left out:
+//! any order, and what a payload means ([`crate::collate`]).
 
 use shard::{Dataset, ImageSettings, Row, ShardReader};
 
 use crate::error::{Error, Result};
 
-/// All shards of a split, open.
+/// One data set's split within a store.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct StorePart {
     pub(crate) dataset: Dataset,
     pub(crate) split: String,
+    /// The number of its first sample in the store.
+    pub(crate) first: u64,
+    pub(crate) len: u64,
+    /// Its shards among those of the store.
+    shards: std::ops::Range<usize>,
+}
+
+impl StorePart {
+    /// Bytes of the split's tars.
+    pub(crate) fn bytes(&self) -> u64 {
+        let splits = &self.dataset.manifest().splits;
+        let split = splits.iter().find(|split| split.name == self.split);
+        split.map_or(0, |split| split.shards.iter().map(|shard| shard.tar_bytes).sum())
+    }
+}
+
+/// All shards of one or more splits, open.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) parts: Vec<StorePart>,
     shards: Vec<ShardReader>,
     /// The first sample number of each shard, and the number of all samples.
     starts: Vec<u64>,
 }
 
 impl Store {
-    pub(crate) fn open(dataset: Dataset, split: &str) -> Result<Store> {
-        let shards = dataset.open_split(split)?;
-        let mut starts = vec![0];
-        let mut len = 0;
+    /// Opens a split of each data set.
+    pub(crate) fn open(datasets: Vec<(Dataset, String)>) -> Result<Store> {
+        if datasets.is_empty() {
+            return Err(Error::config("a loader needs one data set at least"));
+        }
+        let mut store = Store { parts: Vec::new(), shards: Vec::new(), starts: vec![0] };
+        for (dataset, split) in datasets {
+            store.add(dataset, split)?;
+        }
+        Ok(store)
+    }
+
+    fn add(&mut self, dataset: Dataset, split: String) -> Result<()> {
+        if let Some(first) = self.parts.first() {
+            let sides = |dataset: &Dataset| (dataset.manifest().image.height, dataset.manifest().image.width);
+            let ((height, width), (other_height, other_width)) = (sides(&first.dataset), sides(&dataset));
+            if (height, width) != (other_height, other_width) {
+                return Err(Error::config(format!(
+                    "pictures of a mixture have one size: {} has {height}x{width}, {} has {other_height}x{other_width}",
+                    first.dataset.dir().display(),
+                    dataset.dir().display()
+                )));
+            }
+        }
+        let shards = dataset.open_split(&split)?;
+        let (first, first_shard) = (self.len(), self.shards.len());
+        let mut end = first;
         for shard in &shards {
-            len += shard.len() as u64;
-            starts.push(len);
+            end += shard.len() as u64;
+            self.starts.push(end);
         }
-        if len == 0 {
-            return Err(Error::EmptySplit { path: dataset.dir().to_path_buf(), split: split.to_owned() });
+        if end == first {
+            return Err(Error::EmptySplit { path: dataset.dir().to_path_buf(), split });
         }
-        Ok(Store { dataset, split: split.to_owned(), shards, starts })
+        self.shards.extend(shards);
+        let shards = first_shard..self.shards.len();
+        self.parts.push(StorePart { dataset, split, first, len: end - first, shards });
+        Ok(())
     }
 
     pub(crate) fn len(&self) -> u64 {
         self.starts.last().copied().unwrap_or_default()
     }
 
+    /// The settings of the first data set's pictures; the others' have the same height and width.
     pub(crate) fn image(&self) -> &ImageSettings {
-        &self.dataset.manifest().image
+        &self.parts[0].dataset.manifest().image
+    }
+
+    /// Where the shards of a part begin, and where the last one ends.
+    pub(crate) fn shard_starts(&self, part: &StorePart) -> &[u64] {
+        &self.starts[part.shards.start..=part.shards.end]
     }
 
     /// The shard of a sample, and its row's number there.

@@ -31,7 +31,12 @@ fn lines(batches: impl Iterator<Item = loader::Result<Batch>>) -> Vec<String> {
 fn every_position_resumes_to_the_tail_of_the_epoch() {
     let data = Spec::small().temporary();
     for remainder in [Remainder::PadLast, Remainder::DropLast] {
-        for order in [Order::Global, Order::None] {
+        for order in [
+            Order::Global,
+            Order::None,
+            Order::Block { block: 3, window: 4 },
+            Order::ShardBuffer { buffer: 9 },
+        ] {
             let loader = builder(data.path()).remainder(remainder).order(order).build().unwrap();
             let whole = lines(loader.epoch(4).unwrap());
             for batch in 0..=loader.batch_count() {
@@ -76,6 +81,57 @@ fn a_run_resumes_under_another_number_of_ranks() {
     let (a, b) = (keys(0, 2, 24), keys(1, 2, 24));
     let joined: Vec<Vec<String>> = a.into_iter().zip(b).map(|(a, b)| [a, b].concat()).collect();
     assert_eq!(joined, whole);
+}
+
+#[test]
+fn the_history_is_the_same_for_any_ranks_and_stops_and_is_what_a_replay_gives() {
+    let data = Spec::small().temporary();
+    for remainder in [Remainder::PadLast, Remainder::DropLast] {
+        for order in [Order::Global, Order::Block { block: 3, window: 4 }] {
+            let build = |rank, ranks| {
+                let world = World::new(rank, ranks).unwrap();
+                builder(data.path()).remainder(remainder).order(order).world(world).build().unwrap()
+            };
+            let whole = build(0, 1);
+            let mut expected = Vec::new();
+            let mut state = whole.state(0, 0);
+            for _ in 0..2 {
+                let batches: Vec<_> = whole.resume(&state).unwrap().map(Result::unwrap).collect();
+                expected.extend(batches.iter().map(|batch| whole.state_after(batch)));
+                state = expected.last().unwrap().clone();
+            }
+            let mut state = whole.state(0, 0);
+            for (step, expected) in expected.iter().enumerate() {
+                // Another number of ranks each step; each rank comes to the same state.
+                let ranks = [1, 2, 4, 8][step % 4];
+                let states: Vec<LoaderState> = (0..ranks)
+                    .map(|rank| {
+                        let loader = build(rank, ranks);
+                        let batch = loader.resume(&state).unwrap().next().unwrap().unwrap();
+                        loader.state_after(&batch)
+                    })
+                    .collect();
+                assert!(states.iter().all(|state| state == expected), "step {step}: {states:#?}");
+                state = states[0].clone();
+                assert_eq!(whole.replay(&state).unwrap(), state.history);
+            }
+            let mut lie = state.clone();
+            lie.history.hash ^= 1;
+            assert_ne!(whole.replay(&lie).unwrap(), lie.history);
+        }
+    }
+}
+
+#[test]
+fn a_state_of_another_order_or_selection_is_refused_with_both() {
+    let data = Spec::small().temporary();
+    let loader = builder(data.path()).build().unwrap();
+    let blocks = builder(data.path()).order(Order::BLOCK).build().unwrap();
+    let text = blocks.resume(&loader.state(0, 8)).unwrap_err().to_string();
+    assert!(text.contains("global") && text.contains("block:16x2048"), "{text}");
+    let half = builder(data.path()).fraction(0.5).build().unwrap();
+    let text = half.resume(&loader.state(0, 8)).unwrap_err().to_string();
+    assert!(text.contains("all") && text.contains("fraction 0.5"), "{text}");
 }
 
 #[test]

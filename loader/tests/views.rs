@@ -1,9 +1,9 @@
 //! Views of a split, and what is refused when it is opened.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use loader::{Error, Loader, LoaderBuilder, Remainder};
+use loader::{Error, Filter, Loader, LoaderBuilder, Remainder, Selection};
 use testkit::Spec;
 
 fn builder(dir: &tempfile::TempDir) -> LoaderBuilder {
@@ -42,6 +42,35 @@ fn a_fraction_is_a_fair_draw() {
     let rows: Vec<f64> = keys(&data, 0.1, 0).iter().map(|key| key[6..].parse().unwrap()).collect();
     let mean = rows.iter().sum::<f64>() / rows.len() as f64;
     assert!((mean - 500.0).abs() < 5.0 * 29.0, "{mean}");
+}
+
+#[test]
+fn keys_caption_lengths_and_filters_select() {
+    let data = Spec::train(90).size(2).temporary();
+    let select = |selection: Selection| {
+        let loader = builder(&data).selection(selection).build().unwrap();
+        loader.keys().map(|key| key.unwrap()[6..].parse().unwrap()).collect::<BTreeSet<usize>>()
+    };
+    let wanted: BTreeSet<String> = [3, 50, 89].map(|row| testkit::source_id("train", row)).into();
+    let keys = Selection { keys: Some(Arc::new(wanted)), ..Selection::default() };
+    assert_eq!(select(keys.clone()), [3, 50, 89].into());
+    // "caption 0 of train 7, naïve ☂" has seven words, every caption.
+    let seven = Selection { caption_words: Some((7, 7)), ..Selection::default() };
+    assert_eq!(select(seven).len(), 90);
+    let odd = Filter::new("odd", |row| row.source_row % 2 == 1);
+    let odd = Selection { filter: Some(odd), ..Selection::default() };
+    assert_eq!(select(odd.clone()), (0..90).filter(|row| row % 2 == 1).collect());
+    assert_eq!(select(Selection { keys: keys.keys.clone(), ..odd.clone() }), [3, 89].into());
+    // A fraction is one of what the others leave.
+    let third = select(Selection { fraction: 1.0 / 3.0, ..odd });
+    assert_eq!((third.len(), third.iter().all(|row| row % 2 == 1)), (15, true));
+
+    let refused = |selection| builder(&data).selection(selection).build().unwrap_err().to_string();
+    let none = refused(Selection { caption_words: Some((8, 9)), ..Selection::default() });
+    assert!(none.contains("captions of 8 to 9 words") && none.contains("train"), "{none}");
+    let unknown = ["train-00003", "cat"].map(str::to_owned).into();
+    let unknown = refused(Selection { keys: Some(Arc::new(unknown)), ..Selection::default() });
+    assert!(unknown.contains("1 of the 2 keys") && unknown.contains("\"cat\""), "{unknown}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::fsync;
 use candle_core::{Device, Tensor};
 use fs_err as fs;
+use loader::LoaderState;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,14 +30,10 @@ pub struct State {
     pub step: u64,
     /// Samples learned from.
     pub samples_seen: u64,
-    /// The epoch that the next batch comes from.
-    pub epoch: u64,
-    /// The place of the next sample in that epoch's order.
-    pub position: u64,
+    /// Where the next batch comes from, and what was delivered before it.
+    pub loader: LoaderState,
     /// The seed of weights, order and captions.
     pub seed: u64,
-    /// The data set's fingerprint.
-    pub data_fingerprint: String,
     /// The digest of the tokenizer's file.
     pub tokenizer: String,
     /// The digest of the resolved configuration.
@@ -54,8 +51,8 @@ pub struct State {
 pub struct Identity<'a> {
     /// The resolved configuration.
     pub config: &'a Config,
-    /// The data set's fingerprint.
-    pub data_fingerprint: &'a str,
+    /// The loader's state at its first batch.
+    pub loader: &'a LoaderState,
     /// The digest of the tokenizer's file.
     pub tokenizer: &'a str,
 }
@@ -64,13 +61,11 @@ impl State {
     /// The state of a run that has not made a step.
     pub fn begin(identity: Identity<'_>) -> Result<Self> {
         Ok(Self {
-            version: 1,
+            version: 2,
             step: 0,
             samples_seen: 0,
-            epoch: 0,
-            position: 0,
+            loader: identity.loader.clone(),
             seed: identity.config.train.seed,
-            data_fingerprint: identity.data_fingerprint.to_owned(),
             tokenizer: identity.tokenizer.to_owned(),
             config: blake3::hash(identity.config.to_toml()?.as_bytes()).to_hex().to_string(),
             model: identity.config.model.clone(),
@@ -91,8 +86,8 @@ impl State {
             found,
             expected,
         };
-        if self.data_fingerprint != identity.data_fingerprint {
-            let (found, expected) = (self.data_fingerprint.clone(), identity.data_fingerprint.to_owned());
+        if self.loader.fingerprint != identity.loader.fingerprint {
+            let (found, expected) = (self.loader.fingerprint.clone(), identity.loader.fingerprint.clone());
             return Err(mismatch("the data set of fingerprint", found, expected));
         }
         if self.tokenizer != identity.tokenizer {

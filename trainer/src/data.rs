@@ -3,12 +3,12 @@
 //! Opens the loaders that a configuration asks for. Leaves out order and prefetching, which are the
 //! loader's, and devices' names.
 
-use crate::config::{CaptionChoice, Config, OrderChoice};
+use crate::config::{CaptionChoice, Config};
 use crate::error::{Error, Result};
 use crate::resize::Downscale;
 use crate::tokenizer::{Encoded, Tokenizer};
 use candle_core::{Device, Tensor};
-use loader::{Batch, Captions, Loader, LoaderConfig, Normalize, Order, Output, Pixels, Remainder};
+use loader::{Batch, Captions, Loader, LoaderConfig, Normalize, Order, Output, Pixels, Remainder, Selection};
 use std::path::Path;
 
 /// One batch on the device.
@@ -36,11 +36,8 @@ pub fn open_train(config: &Config, data: &Path) -> Result<Loader> {
             batch_size: view.batch_size,
             remainder: Some(Remainder::DropLast),
             seed: config.train.seed,
-            order: match view.order {
-                OrderChoice::Global => Order::Global,
-                OrderChoice::None => Order::None,
-            },
-            fraction: view.fraction,
+            order: view.order,
+            selection: Selection::fraction(view.fraction),
             captions: match view.captions {
                 CaptionChoice::Random => Captions::Random,
                 CaptionChoice::First => Captions::First,
@@ -70,7 +67,7 @@ pub fn open_eval(config: &Config, data: &Path, split: &str, fraction: f64) -> Re
         batch_size: config.data.batch_size.min(256),
         remainder: Some(Remainder::PadLast),
         order: Order::None,
-        fraction,
+        selection: Selection::fraction(fraction),
         captions: Captions::All,
         threads: config.train.threads,
         ..LoaderConfig::default()

@@ -79,7 +79,8 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     let run = RunFolder::open(job.run, job.resume)?;
     let tokenizer = run.tokenizer(&config.tokenizer, || captions_of(&loader))?;
     let digest = tokenizer.digest();
-    let identity = Identity { config, data_fingerprint: loader.fingerprint(), tokenizer: &digest };
+    let first = loader.state(0, 0);
+    let identity = Identity { config, loader: &first, tokenizer: &digest };
     let total = config.total_steps(loader.batch_count());
     let mut model = TrainState::new(config, tokenizer.vocab_size(), total, &device)?;
     let mut state = State::begin(identity)?;
@@ -88,13 +89,7 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         saved.check(&latest, identity)?;
         let weights = checkpoint::read_model(&latest, &saved, &device)?;
         model.load(weights, checkpoint::read_optimizer(&latest, &saved, &device)?, saved.step)?;
-        state = State {
-            step: saved.step,
-            samples_seen: saved.samples_seen,
-            epoch: saved.epoch,
-            position: saved.position,
-            ..state
-        };
+        state = State { step: saved.step, samples_seen: saved.samples_seen, loader: saved.loader, ..state };
     }
     run.keep(config, &tokenizer)?;
     let log = MetricsLog::open(job.run, state.step)?;
@@ -174,9 +169,8 @@ impl Fit<'_> {
             self.evaluate()?;
         }
         while self.state.step < self.total {
-            let (epoch, position) = (self.state.epoch, self.state.position);
-            let mut batches =
-                self.loader.epoch_from(epoch, position).map_err(Error::loader("begin an epoch"))?;
+            let resumed = self.loader.resume(&self.state.loader);
+            let mut batches = resumed.map_err(Error::loader("begin an epoch"))?;
             while self.state.step < self.total {
                 let waiting = Instant::now();
                 let Some(batch) = batches.next() else { break };
@@ -213,7 +207,7 @@ impl Fit<'_> {
             let (samples_per_s, data_wait) = self.window.rates();
             TrainRow {
                 step: state.step,
-                epoch: state.epoch,
+                epoch: state.loader.epoch,
                 samples_seen: state.samples_seen,
                 loss,
                 lr,
@@ -224,7 +218,7 @@ impl Fit<'_> {
                 time: metrics::now(),
             }
         };
-        (self.state.epoch, self.state.position) = (next.epoch, next.position);
+        self.state.loader = next;
         let is_edge = row.step == 1 || row.step == self.total;
         let is_logged = is_edge || row.step.is_multiple_of(self.job.config.train.log_every);
         self.reporter.step(&row, self.total, is_logged);
@@ -276,7 +270,7 @@ impl Fit<'_> {
         let found = embedded.recall()?;
         let row = ValRow {
             step: self.state.step,
-            epoch: self.state.epoch,
+            epoch: self.state.loader.epoch,
             samples_seen: self.state.samples_seen,
             split: config.data.val_split.clone(),
             images: found.images,

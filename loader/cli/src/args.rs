@@ -1,8 +1,10 @@
-//! The command line: words, help texts, and their meaning for the library. Nothing is opened here.
+//! The command line: words, help texts, and their meaning for the library.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
+use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
+use loader::{Draws, Loader, LoaderConfig, Order, Part, Selection};
 
 /// Read a prepared data set as training would: print its order, measure its rate.
 #[derive(Parser)]
@@ -16,6 +18,114 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Order(OrderArgs),
     Bench(BenchArgs),
+    VerifyResume(VerifyResumeArgs),
+}
+
+/// Which samples of which data sets.
+#[derive(clap::Args)]
+pub(crate) struct DataArgs {
+    /// Folder of the data set, the one with dataset.json
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Which split
+    #[arg(long, default_value = "train")]
+    pub(crate) split: String,
+    /// Share of the split that takes part, above 0 and up to 1
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) fraction: f64,
+    /// Samples with these keys alone: a file with one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Samples alone whose captions all have so many words
+    #[arg(long, value_name = "MIN..MAX", value_parser = words)]
+    pub(crate) caption_words: Option<(u32, u32)>,
+    /// Mix in the split of another data set; with weights, one for each of them and --weight
+    #[arg(long, value_name = "DIR[=WEIGHT]")]
+    pub(crate) mix: Vec<String>,
+    /// Share of the first data set, where others are mixed in
+    #[arg(long)]
+    pub(crate) weight: Option<f64>,
+    /// Samples of an epoch [default: as many as take part]
+    #[arg(long, value_name = "SAMPLES")]
+    pub(crate) epoch_samples: Option<u64>,
+    /// How an epoch goes through the samples: global, block[:SAMPLESxBLOCKS], shard-buffer[:SAMPLES], none, auto
+    #[arg(long, default_value_t = Order::Global)]
+    pub(crate) shuffle: Order,
+}
+
+impl DataArgs {
+    /// Opens the data with `config`, whose split, order and selection it fills in.
+    pub(crate) fn open(&self, config: LoaderConfig) -> Result<Loader> {
+        let keys = self.keys.as_ref().map(|path| {
+            let text = fs_err::read_to_string(path)?;
+            let keys = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            anyhow::Ok(Arc::new(keys.map(str::to_owned).collect()))
+        });
+        let selection = Selection {
+            fraction: self.fraction,
+            keys: keys.transpose()?,
+            caption_words: self.caption_words,
+            filter: None,
+        };
+        let mut first = Part::new(&self.dir).split(&self.split).selection(selection);
+        first.weight = self.weight;
+        let mut parts = vec![first];
+        for text in &self.mix {
+            let (dir, weight) = match text.rsplit_once('=') {
+                Some((dir, weight)) if weight.parse::<f64>().is_ok() => (dir, weight.parse().ok()),
+                _ => (text.as_str(), None),
+            };
+            parts.push(Part { weight, ..Part::new(dir).split(&self.split) });
+        }
+        let config = LoaderConfig { order: self.shuffle, epoch_samples: self.epoch_samples, ..config };
+        let loader = Loader::open_parts(parts, config)?;
+        if self.shuffle == Order::Auto {
+            crate::say(&format!("order: {}", loader.order()));
+        }
+        if !self.mix.is_empty() {
+            for Draws { dir, samples, draws } in loader.draws() {
+                crate::say(&format!(
+                    "{}: {draws} of an epoch's {} from {samples} samples",
+                    dir.display(),
+                    loader.len()
+                ));
+            }
+        }
+        Ok(loader)
+    }
+}
+
+/// `MIN..MAX`, both included.
+fn words(text: &str) -> std::result::Result<(u32, u32), String> {
+    let ends = text.split_once("..").map(|(fewest, most)| (fewest, most.trim_start_matches('=')));
+    let ends = ends.and_then(|(fewest, most)| fewest.parse().ok().zip(most.parse().ok()));
+    ends.ok_or_else(|| "two numbers of words, such as 3..20".to_owned())
+}
+
+/// Prove what a checkpoint has seen: replay the order up to its state by the index alone and compare the keys' hash.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  loader verify-resume data/coco --state runs/clip/checkpoints/step-00000800/state.json --batch-size 256
+  loader verify-resume data/coco --state state.json --batch-size 256 --fraction 0.1 --shuffle block
+
+The state is a line of the loader's JSON, or a JSON file that has one as its field `loader`.
+
+Exit code: 0 the state's past is this data in this order, 1 it is not, 2 could not run.")]
+pub(crate) struct VerifyResumeArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The saved state
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: PathBuf,
+    /// Samples in a batch, over all ranks
+    #[arg(long)]
+    pub(crate) batch_size: usize,
+    /// What became of the samples that do not fill the last batch
+    #[arg(long, value_enum, default_value_t = Remainder::DropLast)]
+    pub(crate) remainder: Remainder,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Print the keys of an epoch, one a line, in the order in which batches deliver them.
@@ -25,15 +135,12 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:
   loader order data/coco --split train --seed 7 --epoch 3 --batch-size 256 | head
   loader order data/coco --split val --epoch 0 --batch-size 1 --shuffle none | sort | uniq -d
+  loader order data/coco --mix data/t2i=0.7 --weight 0.3 --epoch-samples 200000 --caption-words 3..40
 
 Exit code: 0 done, 1 a sample is damaged, 2 could not run.")]
 pub(crate) struct OrderArgs {
-    /// Folder of the data set, the one with dataset.json
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// Which split
-    #[arg(long, default_value = "train")]
-    pub(crate) split: String,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
     /// Decides the order, together with the epoch
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -43,15 +150,9 @@ pub(crate) struct OrderArgs {
     /// Samples in a batch
     #[arg(long, default_value_t = 256)]
     pub(crate) batch_size: usize,
-    /// How the epoch goes through the samples
-    #[arg(long, value_enum, default_value_t = Shuffle::Global)]
-    pub(crate) shuffle: Shuffle,
     /// What becomes of the samples that do not fill the last batch
     #[arg(long, value_enum, default_value_t = Remainder::PadLast)]
     pub(crate) remainder: Remainder,
-    /// Share of the split that takes part, above 0 and up to 1
-    #[arg(long, default_value_t = 1.0)]
-    pub(crate) fraction: f64,
     /// Worker threads [default: one per core]; the order does not depend on it
     #[arg(long)]
     pub(crate) threads: Option<usize>,
@@ -65,12 +166,8 @@ pub(crate) struct OrderArgs {
 
 Exit code: 0 done, 1 a sample is damaged, 2 could not run.")]
 pub(crate) struct BenchArgs {
-    /// Folder of the data set, the one with dataset.json
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// Which split
-    #[arg(long, default_value = "train")]
-    pub(crate) split: String,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
     /// Samples in a batch
     #[arg(long, default_value_t = 256)]
     pub(crate) batch_size: usize,
@@ -80,9 +177,6 @@ pub(crate) struct BenchArgs {
     /// Decides the order
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// How each epoch goes through the samples
-    #[arg(long, value_enum, default_value_t = Shuffle::Global)]
-    pub(crate) shuffle: Shuffle,
     /// When checksums are compared
     #[arg(long, value_enum, default_value_t = Check::Always)]
     pub(crate) check: Check,
@@ -98,14 +192,6 @@ pub(crate) struct BenchArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Shuffle {
-    /// A permutation of all samples, another one in each epoch
-    Global,
-    /// The order of the data set itself
-    None,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -127,15 +213,6 @@ pub(crate) enum Check {
     Always,
     First,
     Never,
-}
-
-impl From<Shuffle> for loader::Order {
-    fn from(shuffle: Shuffle) -> Self {
-        match shuffle {
-            Shuffle::Global => loader::Order::Global,
-            Shuffle::None => loader::Order::None,
-        }
-    }
 }
 
 impl From<Remainder> for loader::Remainder {

@@ -39,17 +39,15 @@ struct Report {
 pub(crate) fn run(args: &BenchArgs, start: Instant) -> Result<()> {
     let defaults = LoaderConfig::default();
     let config = LoaderConfig {
-        split: args.split.clone(),
         batch_size: args.batch_size,
         remainder: Some(Remainder::DropLast),
         seed: args.seed,
-        order: args.shuffle.into(),
         output: args.output.into(),
         check: args.check.into(),
         threads: args.threads.unwrap_or(defaults.threads),
         ..defaults
     };
-    let report = measure(args, &Loader::open(&args.dir, config)?, start)?;
+    let report = measure(args, &args.data.open(config)?, start)?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod memory;
 mod order;
+mod verify_resume;
 
 use std::process::ExitCode;
 
@@ -15,11 +16,13 @@ use crate::args::{Args, Command};
 fn main() -> ExitCode {
     let start = std::time::Instant::now();
     let outcome = match Args::parse().command {
-        Command::Order(args) => order::run(&args),
-        Command::Bench(args) => bench::run(&args, start),
+        Command::Order(args) => order::run(&args).map(|()| true),
+        Command::Bench(args) => bench::run(&args, start).map(|()| true),
+        Command::VerifyResume(args) => verify_resume::run(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
@@ -37,6 +40,12 @@ fn main() -> ExitCode {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     causes.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// A line for whoever looks on, beside the output.
+#[expect(clippy::print_stderr, reason = "not part of the output")]
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
 }
 
 #[expect(clippy::print_stderr, reason = "the one place that prints errors")]

@@ -3,23 +3,20 @@
 use std::io::{BufWriter, Write};
 
 use anyhow::Result;
-use loader::{Loader, LoaderConfig};
+use loader::LoaderConfig;
 
 use crate::args::OrderArgs;
 
 pub(crate) fn run(args: &OrderArgs) -> Result<()> {
     let defaults = LoaderConfig::default();
     let config = LoaderConfig {
-        split: args.split.clone(),
         batch_size: args.batch_size,
         remainder: Some(args.remainder.into()),
         seed: args.seed,
-        order: args.shuffle.into(),
-        fraction: args.fraction,
         threads: args.threads.unwrap_or(defaults.threads),
         ..defaults
     };
-    let loader = Loader::open(&args.dir, config)?;
+    let loader = args.data.open(config)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     for batch in loader.epoch(args.epoch)? {
         // What came before a damaged sample is printed first.

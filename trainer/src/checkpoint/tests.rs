@@ -3,7 +3,20 @@
 use super::*;
 
 fn identity(config: &Config) -> Identity<'_> {
-    Identity { config, data_fingerprint: "aa", tokenizer: "bb" }
+    Identity { config, loader: loader("aa"), tokenizer: "bb" }
+}
+
+/// The state of a loader over data with this fingerprint; leaked, a test being short.
+fn loader(fingerprint: &str) -> &'static LoaderState {
+    Box::leak(Box::new(LoaderState {
+        seed: 0,
+        epoch: 0,
+        position: 0,
+        fingerprint: fingerprint.to_owned(),
+        order: "global".to_owned(),
+        selection: "all".to_owned(),
+        history: loader::History::since(0, 0),
+    }))
 }
 
 fn state(step: u64) -> State {
@@ -78,7 +91,7 @@ fn another_data_set_tokenizer_model_or_seed_is_refused_with_both_values() {
     let path = Path::new("runs/x/checkpoints/step-00000003");
     state.check(path, identity(&config)).unwrap();
     let complaint = |identity: Identity<'_>| state.check(path, identity).unwrap_err().to_string();
-    let text = complaint(Identity { data_fingerprint: "cc", ..identity(&config) });
+    let text = complaint(Identity { loader: loader("cc"), ..identity(&config) });
     assert!(text.contains("fingerprint aa") && text.contains("cc"), "{text}");
     let text = complaint(Identity { tokenizer: "dd", ..identity(&config) });
     assert!(text.contains("tokenizer of digest bb") && text.contains("dd"), "{text}");

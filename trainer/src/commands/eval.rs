@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
     let split = arguments.split.clone().unwrap_or_else(|| config.data.val_split.clone());
     let fraction = if is_val { config.data.val_fraction } else { 1.0 };
     let loader = data::open_eval(&config, &arguments.data, &split, fraction)?;
-    let is_same_data = loader.fingerprint() == state.data_fingerprint;
+    let is_same_data = loader.fingerprint() == state.loader.fingerprint;
     let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
     let mut embedded = embed::embed(&clip, &config, &loader, &tokenizer, &device, limit)?;
     if arguments.shuffle_captions {
@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
         report::line(&format!(
             "note: this is not the data set that it was trained on (fingerprint {}, trained on {})",
             loader.fingerprint(),
-            state.data_fingerprint
+            state.loader.fingerprint
         ));
     }
     if arguments.shuffle_captions {

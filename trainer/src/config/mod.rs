@@ -8,6 +8,7 @@ pub mod preset;
 
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use loader::Order;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::{Table, Value};
@@ -46,8 +47,8 @@ pub struct DataConfig {
     pub batch_size: usize,
     /// Which caption of a sample is learned in an epoch.
     pub captions: CaptionChoice,
-    /// In which order the samples come.
-    pub order: OrderChoice,
+    /// In which order the samples come: `global`, `block:16x2048`, `shard-buffer:1000`, `none`.
+    pub order: Order,
     /// Mean and deviation that pixels are normalised with.
     pub normalize: Normalize,
     /// Deals the captions of a batch out to the wrong images: a control that must not learn.
@@ -63,7 +64,7 @@ impl Default for DataConfig {
             val_fraction: 1.0,
             batch_size: 64,
             captions: CaptionChoice::Random,
-            order: OrderChoice::Global,
+            order: Order::Global,
             normalize: Normalize::Clip,
             shuffle_captions: false,
         }
@@ -78,16 +79,6 @@ pub enum CaptionChoice {
     Random,
     /// Always the first.
     First,
-}
-
-/// In which order samples are delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OrderChoice {
-    /// A new permutation of all samples in each epoch.
-    Global,
-    /// As they stand in the shards.
-    None,
 }
 
 /// A preset of channel means and deviations, on the scale 0 to 1.

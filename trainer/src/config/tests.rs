@@ -33,7 +33,7 @@ fn a_preset_is_the_base_and_single_sizes_lie_over_it() {
 fn overrides_win_over_the_file() {
     let config = resolve("[optim]\nlr = 0.1\n", &["optim.lr=3e-4", "data.order=none"]).unwrap();
     assert_eq!(config.optim.lr, 3e-4);
-    assert_eq!(config.data.order, OrderChoice::None);
+    assert_eq!(config.data.order, loader::Order::None);
 }
 
 #[test]
