@@ -41,6 +41,7 @@ pub mod order;
 mod pixels;
 pub mod plan;
 mod prefetch;
+pub mod report;
 pub mod rng;
 mod state;
 mod stats;

@@ -1,10 +1,11 @@
-//! The program `loader`: prints the order that is delivered, measures the rate of delivery. What batches are, and
+//! The program `loader`: prints the order that is delivered, judges an order, measures the rate of delivery. What batches are, and
 //! every promise about them, is the library's.
 
 mod args;
 mod bench;
 mod memory;
 mod order;
+mod report;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,12 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Order(args) => order::run(&args),
         Command::Bench(args) => bench::run(&args, start),
+        // A fault in the order is an answer as well.
+        Command::Report(args) => match report::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(1),
+            Err(error) => Err(error),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
