@@ -44,14 +44,23 @@ pub(super) fn metrics(scale: &Scale, found: &Figures, simulated: &[Figures]) -> 
     values(scale, found).into_iter().map(judged).collect()
 }
 
+/// The verdict with its first reason; what is lost or repeated comes before how it is ordered.
 pub(super) fn overall(verdict: Verdict, coverage: &Coverage, metrics: &[Metric]) -> String {
     let coverage = (coverage.verdict == verdict).then_some(&coverage.words);
-    let metrics = metrics.iter().filter(|metric| metric.verdict == verdict).map(|metric| &metric.words);
-    let reasons: Vec<&str> = coverage.into_iter().chain(metrics).map(String::as_str).collect();
+    let pairs = metrics.iter().filter(|metric| metric.name == "pair_repeat");
+    let others = metrics.iter().filter(|metric| metric.name != "pair_repeat");
+    let metrics = pairs.chain(others).filter(|metric| metric.verdict == verdict).map(|metric| &metric.words);
+    let mut reasons = coverage.into_iter().chain(metrics);
+    let first = reasons.next().map_or("", String::as_str);
+    let more = match reasons.count() {
+        0 => String::new(),
+        1 => "; and 1 reason more".to_owned(),
+        more => format!("; and {more} reasons more"),
+    };
     match verdict {
         Verdict::Ideal => "as an ideal shuffle".to_owned(),
-        Verdict::Near => format!("near an ideal shuffle: {}", reasons.join("; ")),
-        Verdict::Bad => format!("no good shuffle: {}", reasons.join("; ")),
+        Verdict::Near => format!("near an ideal shuffle: {first}{more}"),
+        Verdict::Bad => format!("no good shuffle: {first}{more}"),
     }
 }
 

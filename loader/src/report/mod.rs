@@ -148,7 +148,7 @@ pub struct Report {
     pub metrics: Vec<Metric>,
     /// The worst of all verdicts.
     pub verdict: Verdict,
-    /// The overall verdict in words.
+    /// The overall verdict in words, with its first reason.
     pub words: String,
 }
 

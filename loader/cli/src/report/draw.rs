@@ -8,6 +8,8 @@ use loader::{
 };
 use picture::{Density, DensitySheet, Picture};
 
+use super::number;
+
 /// Samples that a cell holds on average, at least: fewer are noise to the eye.
 const SAMPLES_A_CELL: usize = 4;
 const CELLS_MAX: usize = 256;
@@ -25,13 +27,8 @@ pub(super) fn draw(about: &str, delivered: &Delivered, report: &Report) -> Resul
     };
     let columns = own.len();
     let notes = report.metrics.iter().map(|metric| {
-        format!(
-            "{}: {:.4} (ideal {:.4}), {}",
-            metric.name.replace('_', " "),
-            metric.value,
-            metric.ideal,
-            metric.words
-        )
+        let (value, ideal) = (number(metric.value), number(metric.ideal));
+        format!("{}: {value} (ideal {ideal}), {}", metric.name.replace('_', " "), metric.words)
     });
     let sheet = DensitySheet {
         title: title.to_owned(),

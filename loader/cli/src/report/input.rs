@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum as _;
 use loader::{Order, report::Delivered};
 use shard::Dataset;
 
@@ -87,12 +88,11 @@ impl Set {
             let order = order.epoch(args.seed, epoch, samples)?;
             epochs.push((0..samples).map(|position| order.sample(position)).collect());
         }
-        let about = format!(
-            "{}, shuffled by this loader with seed {}: {}",
-            self.name,
-            args.seed,
-            size(args, samples, epochs.len())
-        );
+        let shuffle =
+            args.shuffle.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
+        let size = size(args, samples, epochs.len());
+        let about =
+            format!("{}, by this loader's order (shuffle {shuffle}, seed {}): {size}", self.name, args.seed);
         Ok(Input { about, delivered: self.delivered(args, epochs) })
     }
 
