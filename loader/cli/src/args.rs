@@ -116,7 +116,7 @@ pub(crate) struct BenchArgs {
 
 A line of a key file is KEY, or SHARD, a tab and KEY; a file is an epoch, in order of delivery.
 
-Exit code: 0 as an ideal shuffle or near it, 1 a fault was found, 2 could not run.")]
+Exit code: 0 as an ideal shuffle or near it, 1 a fault was found or an index is damaged, 2 could not run.")]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 pub(crate) struct ReportArgs {
     /// Folder of the data set, the one with dataset.json

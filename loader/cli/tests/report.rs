@@ -204,6 +204,21 @@ fn what_cannot_be_measured_is_no_answer() {
 }
 
 #[test]
+fn a_damaged_index_is_an_answer_that_names_it() {
+    let data = Spec::train(60).temporary();
+    let index = data.path().join("train/shard-000001.arrow");
+    let mut bytes = fs_err::read(&index).unwrap();
+    // A key's byte, wherever the table keeps it.
+    let key = bytes.windows(6).position(|window| window == b"train-").unwrap();
+    bytes[key] ^= 1;
+    fs_err::write(&index, bytes).unwrap();
+    let output = run(&[text(data.path()), "--batch-size", "20"]);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("shard-000001"), "{words}");
+}
+
+#[test]
 fn help_has_examples() {
     let output = run(&["--help"]);
     assert!(String::from_utf8(output.stdout).unwrap().contains("  loader report data/coco --shuffle none"));

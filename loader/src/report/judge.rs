@@ -15,6 +15,9 @@ const Z_MAX: f64 = 4.0;
 /// Distances are cut here: where the ideal does not vary at all, any other value is infinitely far.
 const Z_CUT: f64 = 1e6;
 
+/// Correlations beyond it are a fault.
+const CORRELATION_MAX: f64 = 0.1;
+
 /// A metric's number before it is judged.
 struct Value {
     name: &'static str,
@@ -177,18 +180,39 @@ fn furthest(correlations: impl Iterator<Item = Option<(f64, usize)>>) -> Option<
     correlations.flatten().map(z).reduce(further)
 }
 
+fn slightly(correlation: f64) -> &'static str {
+    if correlation.abs() > CORRELATION_MAX { "" } else { "slightly " }
+}
+
 fn source_correlation(epochs: &[EpochFigures]) -> Option<Value> {
     let (value, z) = furthest(epochs.iter().map(|epoch| epoch.source))?;
-    let way = if value > 0.0 { "follows the source's order" } else { "runs against the source's order" };
-    let words = format!("the order {way} (rank correlation {value:.2})");
-    Some(Value { name: "source_correlation", value, ideal: 0.0, z, matters: value.abs() > 0.1, words })
+    let way = if value > 0.0 { "follows" } else { "runs against" };
+    let words = format!("the order {}{way} the source's (rank correlation {value:.2})", slightly(value));
+    Some(Value {
+        name: "source_correlation",
+        value,
+        ideal: 0.0,
+        z,
+        matters: value.abs() > CORRELATION_MAX,
+        words,
+    })
 }
 
 fn epoch_correlation(pairs: &[PairFigures]) -> Option<Value> {
     let (value, z) = furthest(pairs.iter().map(|pair| pair.correlation))?;
     let way = if value > 0.0 { "repeats" } else { "reverses" };
-    let words = format!("an epoch {way} the order of the one before (rank correlation {value:.2})");
-    Some(Value { name: "epoch_correlation", value, ideal: 0.0, z, matters: value.abs() > 0.1, words })
+    let words = format!(
+        "an epoch {}{way} the order of the one before (rank correlation {value:.2})",
+        slightly(value)
+    );
+    Some(Value {
+        name: "epoch_correlation",
+        value,
+        ideal: 0.0,
+        z,
+        matters: value.abs() > CORRELATION_MAX,
+        words,
+    })
 }
 
 fn tail_source(scale: &Scale, epochs: &[EpochFigures]) -> Option<Value> {

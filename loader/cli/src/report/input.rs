@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum as _;
 use loader::{Order, report::Delivered};
-use shard::Dataset;
+use shard::{Dataset, ShardReader};
 
 use crate::args::ReportArgs;
 
@@ -44,10 +44,15 @@ struct Set {
     keys: HashMap<String, u64>,
 }
 
+/// The program tells damage from other failures by the loader's error.
+fn shards_of(dir: &Path, split: &str) -> loader::Result<Vec<ShardReader>> {
+    Ok(Dataset::open(dir)?.open_split(split)?)
+}
+
 impl Set {
     fn open(dir: &Path, split: &str, keys_wanted: bool) -> Result<Set> {
         let (mut shards, mut source, mut keys) = (Vec::new(), Vec::new(), HashMap::new());
-        for (number, shard) in (0..).zip(Dataset::open(dir)?.open_split(split)?) {
+        for (number, shard) in (0..).zip(shards_of(dir, split)?) {
             for row in 0..shard.len() {
                 let row = shard.row(row).map_err(loader::Error::from)?;
                 if keys_wanted {
