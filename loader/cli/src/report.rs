@@ -40,7 +40,8 @@ pub(crate) fn run(args: &ReportArgs) -> Result<bool> {
 
 fn print(about: &str, report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "{about}\n")?;
-    writeln!(out, "{:<20} {:>10} {:>10} {:>18} {:>9}  verdict", "", "found", "ideal", "simulated", "z")?;
+    let simulated = format!("{} simulated", report.simulations);
+    writeln!(out, "{:<20} {:>10} {:>10} {simulated:>18} {:>9}  verdict", "", "found", "ideal", "z")?;
     for metric in &report.metrics {
         let simulated = metric.simulated.map_or("-".to_owned(), |spread| {
             format!("{} to {}", number(spread.lowest), number(spread.highest))

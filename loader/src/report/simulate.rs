@@ -8,7 +8,7 @@ use crate::{error::Result, order::Order};
 pub const SIMULATIONS: u32 = 20;
 
 /// Samples that all simulations together draw, at most: longer orders get fewer simulations.
-const SAMPLES_MAX: u64 = 60_000_000;
+const SAMPLES_MAX: u64 = 24_000_000;
 /// Nothing that trains with a small seed meets the simulated permutations.
 const SEED: u64 = 0x1DEA_15EE_D000_0000;
 
