@@ -16,17 +16,13 @@ use crate::args::{Args, Command};
 fn main() -> ExitCode {
     let start = std::time::Instant::now();
     let outcome = match Args::parse().command {
-        Command::Order(args) => order::run(&args),
-        Command::Bench(args) => bench::run(&args, start),
-        // A fault in the order is an answer as well.
-        Command::Report(args) => match report::run(&args) {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::from(1),
-            Err(error) => Err(error),
-        },
+        Command::Order(args) => order::run(&args).map(|()| true),
+        Command::Bench(args) => bench::run(&args, start).map(|()| true),
+        Command::Report(args) => report::run(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
