@@ -1,6 +1,8 @@
 //! What the measurements share: medians, and the lines that say where a figure comes from. The programs are in
 //! `src/bin`, one a question; their results are kept in `results/`. Nothing here is a test.
 
+pub mod orders;
+
 use std::process::Command;
 
 /// The middle value, the lower of two; 0 of none.

@@ -44,6 +44,7 @@ mod parts;
 mod pixels;
 pub mod plan;
 mod prefetch;
+pub mod report;
 pub mod rng;
 mod select;
 mod sequence;

@@ -1,5 +1,5 @@
-//! PNG pictures that people look at: contact sheets of samples with their captions, and line charts
-//! of a training run.
+//! PNG pictures that people look at: contact sheets of samples with their captions, line charts of a
+//! training run, densities of points.
 //!
 //! Nothing here knows of shards, samples or models: a caller hands over pixels, words and numbers.
 //! Left out: interactive plots, SVG, right-to-left and shaped scripts (a character that no embedded
@@ -17,6 +17,7 @@
 
 mod canvas;
 mod chart;
+mod density;
 mod error;
 mod png;
 mod sheet;
@@ -25,5 +26,6 @@ mod ticks;
 
 pub use canvas::{Colour, Picture};
 pub use chart::{Chart, PANELS_MAX, Panel, Series};
+pub use density::{DENSITIES_MAX, Density, DensitySheet};
 pub use error::PictureError;
 pub use sheet::{Sheet, TILES_MAX, Tile};

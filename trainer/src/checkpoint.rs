@@ -18,6 +18,9 @@ const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 
+/// Version of a checkpoint's layout.
+const VERSION: u32 = 2;
+
 /// Named tensors, ordered by name.
 pub type Tensors = BTreeMap<String, Tensor>;
 
@@ -61,7 +64,7 @@ impl State {
     /// The state of a run that has not made a step.
     pub fn begin(identity: Identity<'_>) -> Result<Self> {
         Ok(Self {
-            version: 2,
+            version: VERSION,
             step: 0,
             samples_seen: 0,
             loader: identity.loader.clone(),
@@ -242,8 +245,8 @@ pub fn read_state(checkpoint: &Path) -> Result<State> {
     let json = fs::read(&path).map_err(Error::io("read the checkpoint"))?;
     let state: State = serde_json::from_slice(&json)
         .map_err(|e| Error::DamagedFile { path: path.clone(), reason: e.to_string() })?;
-    if state.version != 1 {
-        let reason = format!("it has version {}, and this program reads version 1", state.version);
+    if state.version != VERSION {
+        let reason = format!("it has version {}, and this program reads version {VERSION}", state.version);
         return Err(Error::DamagedFile { path, reason });
     }
     Ok(state)

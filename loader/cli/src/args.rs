@@ -19,6 +19,7 @@ pub(crate) enum Command {
     Order(OrderArgs),
     Bench(BenchArgs),
     VerifyResume(VerifyResumeArgs),
+    Report(ReportArgs),
 }
 
 /// Which samples of which data sets.
@@ -192,6 +193,64 @@ pub(crate) struct BenchArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Judge how good a shuffle is, beside an ideal one of the same size.
+///
+/// Measures the order of a data set, or the keys that any loader delivered: shards a batch, how often batch-mates
+/// meet again, variance of batch means on the source's order, correlations, the end of the epoch, what is left
+/// out. Reads no pixels.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  loader report data/coco --epochs 3 --batch-size 256 --png order.png
+  loader report data/coco --shuffle none
+  loader report --keys epoch-0.txt epoch-1.txt --batch-size 256 --json
+  loader report data/coco --keys epoch-0.txt --keys epoch-1.txt
+  loader report --synthetic 262144 --shard-samples 1024
+
+A line of a key file is KEY, or SHARD, a tab and KEY; a file is an epoch, in order of delivery.
+
+Exit code: 0 as an ideal shuffle or near it, 1 a fault was found or an index is damaged, 2 could not run.")]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub(crate) struct ReportArgs {
+    /// Folder of the data set, the one with dataset.json
+    #[arg(value_name = "DIR", group = "what")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Which split
+    #[arg(long, default_value = "train")]
+    pub(crate) split: String,
+    /// How the epochs go through the samples: global, block[:SAMPLESxBLOCKS], shard-buffer[:SAMPLES], none
+    #[arg(long, default_value_t = Order::Global, conflicts_with = "keys")]
+    pub(crate) shuffle: Order,
+    /// Epochs to measure, from epoch 0; pairs are compared from one to the next
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000), conflicts_with = "keys")]
+    pub(crate) epochs: u64,
+    /// Samples in a batch
+    #[arg(long, default_value_t = 256)]
+    pub(crate) batch_size: u64,
+    /// Decides the order
+    #[arg(long, default_value_t = 0, conflicts_with = "keys")]
+    pub(crate) seed: u64,
+    /// Files of delivered keys, one an epoch, instead of the loader's own order
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "what")]
+    pub(crate) keys: Vec<PathBuf>,
+    /// An imagined data set of this many samples in source order, instead of DIR
+    #[arg(long, value_name = "SAMPLES", group = "what", conflicts_with_all = ["dir", "keys"])]
+    pub(crate) synthetic: Option<u64>,
+    /// Samples in a shard of the imagined data set
+    #[arg(long, value_name = "SAMPLES", default_value_t = 1024, requires = "synthetic",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) shard_samples: u64,
+    /// Ideal permutations to simulate beside it; fewer of very long orders
+    #[arg(long, value_name = "COUNT", default_value_t = loader::report::SIMULATIONS,
+        value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub(crate) simulations: u32,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Draw the order beside an ideal one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) png: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -1,10 +1,11 @@
-//! The program `loader`: prints the order that is delivered, measures the rate of delivery. What batches are, and
-//! every promise about them, is the library's.
+//! The program `loader`: prints the order that is delivered, judges an order, proves a state's past, measures the rate of
+//! delivery. What batches are, and every promise about them, is the library's.
 
 mod args;
 mod bench;
 mod memory;
 mod order;
+mod report;
 mod verify_resume;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Command::Order(args) => order::run(&args).map(|()| true),
         Command::Bench(args) => bench::run(&args, start).map(|()| true),
         Command::VerifyResume(args) => verify_resume::run(&args),
+        Command::Report(args) => report::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

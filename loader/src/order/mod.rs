@@ -357,5 +357,5 @@ mod tests {
     }
 
     const PINNED_BLOCK: [u64; 14] = [8, 1, 7, 2, 9, 3, 5, 6, 0, 4, 13, 11, 10, 12];
-    const PINNED_BUFFER: [u64; 9] = [0; 9];
+    const PINNED_BUFFER: [u64; 9] = [0, 7, 1, 2, 8, 5, 4, 6, 3];
 }
