@@ -7,7 +7,7 @@ use loader::{
     report::{Delivered, Report, Verdict, measure},
     rng::{EpochStreams, Purpose},
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 /// Samples, shards of, batch size.
 const SIZE: (u64, u64, u64) = (8192, 128, 64);
@@ -88,7 +88,12 @@ fn ideal_permutations_score_as_ideal_over_many_seeds() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        // The same cases each time: among thousands of fair draws some are far out.
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::with_cases(300)
+    })]
 
     #[test]
     fn ideal_permutations_of_any_size_are_no_fault(

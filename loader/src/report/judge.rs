@@ -10,8 +10,8 @@ use super::{
     ideal,
 };
 
-/// An ideal shuffle is further off once in 16,000 metrics.
-const Z_MAX: f64 = 4.0;
+/// An ideal shuffle is further off once in a million metrics, where they are normal.
+const Z_MAX: f64 = 5.0;
 /// Distances are cut here: where the ideal does not vary at all, any other value is infinitely far.
 const Z_CUT: f64 = 1e6;
 
