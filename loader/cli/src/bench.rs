@@ -5,11 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use loader::{Loader, LoaderConfig, Remainder};
 use serde::Serialize;
 
-use crate::{args::BenchArgs, memory::status_bytes};
+use crate::{
+    args::{Augment, BenchArgs, Normalize, Output},
+    memory::status_bytes,
+};
 
 /// What was measured. Sizes in bytes; null where the system does not say.
 #[derive(Serialize)]
@@ -44,7 +47,8 @@ pub(crate) fn run(args: &BenchArgs, start: Instant) -> Result<()> {
         remainder: Some(Remainder::DropLast),
         seed: args.seed,
         order: args.shuffle.into(),
-        output: args.output.into(),
+        output: output(args)?,
+        augment: Augment::all(&args.augment),
         check: args.check.into(),
         threads: args.threads.unwrap_or(defaults.threads),
         ..defaults
@@ -57,6 +61,14 @@ pub(crate) fn run(args: &BenchArgs, start: Instant) -> Result<()> {
         print(&report, &mut out)?;
     }
     Ok(())
+}
+
+fn output(args: &BenchArgs) -> Result<loader::Output> {
+    match (args.output, args.normalize) {
+        (Output::U8, None) => Ok(loader::Output::U8),
+        (Output::U8, Some(_)) => bail!("--normalize needs --output f32: bytes are not normalised"),
+        (Output::F32, normalize) => Ok(loader::Output::F32(normalize.unwrap_or(Normalize::Clip).into())),
+    }
 }
 
 fn measure(args: &BenchArgs, loader: &Loader, start: Instant) -> Result<Report> {

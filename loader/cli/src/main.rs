@@ -1,10 +1,11 @@
-//! The program `loader`: prints the order that is delivered, measures the rate of delivery. What batches are, and
+//! The program `loader`: prints the order that is delivered, measures the rate of delivery, draws a batch. What batches are, and
 //! every promise about them, is the library's.
 
 mod args;
 mod bench;
 mod memory;
 mod order;
+mod show;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Order(args) => order::run(&args),
         Command::Bench(args) => bench::run(&args, start),
+        Command::Show(args) => show::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

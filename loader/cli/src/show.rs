@@ -1,0 +1,60 @@
+//! `loader show`: the batch of a step as a PNG, through the real reading path: what a training run with the same
+//! settings gets. It leaves out the drawing itself (`picture`) and normalisation, which the eye cannot use.
+
+use anyhow::{Context, Result};
+use loader::{Batch, Loader, LoaderConfig};
+
+use crate::args::{Augment, ShowArgs};
+
+pub(crate) fn run(args: &ShowArgs) -> Result<()> {
+    let config = LoaderConfig {
+        split: args.split.clone(),
+        batch_size: args.batch_size,
+        remainder: Some(args.remainder.into()),
+        seed: args.seed,
+        order: args.shuffle.into(),
+        fraction: args.fraction,
+        augment: Augment::all(&args.augment),
+        threads: 0,
+        ..LoaderConfig::default()
+    };
+    let loader = Loader::open(&args.dir, config)?;
+    let count = loader.batch_count();
+    let epoch = args.epoch.checked_add(args.step / count).context("no epoch has that number")?;
+    let position = args.step % count * args.batch_size as u64;
+    let batch = loader.epoch_from(epoch, position)?.next().context("no batch came")??;
+    let picture = sheet(&loader, &batch, args.step).draw()?;
+    picture.write_png(&args.png)?;
+    Ok(())
+}
+
+fn sheet(loader: &Loader, batch: &Batch, step: u64) -> picture::Sheet {
+    let manifest = loader.dataset().manifest();
+    let (height, width) = (batch.height(), batch.width());
+    let plane = height * width;
+    let tiles = batch.u8().chunks_exact(3 * plane).enumerate().map(|(i, planar)| picture::Tile {
+        pixels: (0..plane).flat_map(|at| [planar[at], planar[plane + at], planar[2 * plane + at]]).collect(),
+        height,
+        width,
+        title: batch.key(i).to_owned(),
+        captions: batch.captions(i).map(str::to_owned).collect(),
+    });
+    let repeats = match batch.len() - batch.valid_count() {
+        0 => String::new(),
+        repeats => format!(", the last {repeats} of them repeats"),
+    };
+    picture::Sheet {
+        heading: format!("{} · {} · step {step}", manifest.source.name, loader.config().split),
+        subheading: format!(
+            "epoch {}, batch {} of {} · {} samples of {height}×{width}{repeats} · seed {} · fingerprint {}",
+            batch.epoch(),
+            batch.number() + 1,
+            loader.batch_count(),
+            batch.len(),
+            loader.seed(),
+            loader.fingerprint().get(..12).unwrap_or_default()
+        ),
+        tiles: tiles.collect(),
+        ..Default::default()
+    }
+}
