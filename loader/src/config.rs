@@ -15,7 +15,8 @@ pub const CLIP_NORMALIZE: Normalize = Normalize {
 };
 
 /// Those of ImageNet's training pictures, as torchvision's models take them.
-pub const IMAGENET_NORMALIZE: Normalize = Normalize { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+pub const IMAGENET_NORMALIZE: Normalize =
+    Normalize { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
 /// No normalisation: `value / 255`.
 pub const NO_NORMALIZE: Normalize = Normalize { mean: [0.0; 3], std: [1.0; 3] };

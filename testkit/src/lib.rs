@@ -13,8 +13,8 @@ pub mod source;
 use std::path::Path;
 
 use shard::{
-    ImageFormat, ImageSettings, Key, Layout, Manifest, SHORTEST_SIDE, Sample, SampleMeta, ShardWriter, SplitEntry,
-    npy, place,
+    ImageFormat, ImageSettings, Key, Layout, Manifest, SHORTEST_SIDE, Sample, SampleMeta, ShardWriter,
+    SplitEntry, npy, place,
 };
 
 /// A data set to write.

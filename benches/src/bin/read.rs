@@ -63,11 +63,14 @@ fn main() -> Result<()> {
     let limits: Vec<f64> = rates.iter_mut().take(BARE.len()).map(|rates| median(rates)).collect();
     let bare = BARE.into_iter().zip(&limits).map(|((name, _), limit)| (name, *limit));
     let ours = cases.iter().map(|(name, output, check, _)| {
-        (*name, limits[match (output, check) {
-            (Output::F32(_), _) => 2,
-            (Output::U8, Check::Never) => 0,
-            (Output::U8, _) => 1,
-        }])
+        (
+            *name,
+            limits[match (output, check) {
+                (Output::F32(_), _) => 2,
+                (Output::U8, Check::Never) => 0,
+                (Output::U8, _) => 1,
+            }],
+        )
     });
     for ((name, limit), rates) in bare.chain(ours).zip(&mut rates) {
         let rate = median(rates);

@@ -23,12 +23,10 @@ pub(crate) fn run(args: &ShowArgs) -> Result<()> {
     let epoch = args.epoch.checked_add(args.step / count).context("no epoch has that number")?;
     let position = args.step % count * args.batch_size as u64;
     let batch = loader.epoch_from(epoch, position)?.next().context("no batch came")??;
-    let picture = sheet(&loader, &batch, args.step).draw()?;
-    picture.write_png(&args.png)?;
-    Ok(())
+    Ok(sheet(&loader, &batch).draw()?.write_png(&args.png)?)
 }
 
-fn sheet(loader: &Loader, batch: &Batch, step: u64) -> picture::Sheet {
+fn sheet(loader: &Loader, batch: &Batch) -> picture::Sheet {
     let manifest = loader.dataset().manifest();
     let (height, width) = (batch.height(), batch.width());
     let plane = height * width;
@@ -39,6 +37,7 @@ fn sheet(loader: &Loader, batch: &Batch, step: u64) -> picture::Sheet {
         title: batch.key(i).to_owned(),
         captions: batch.captions(i).map(str::to_owned).collect(),
     });
+    let step = batch.epoch().saturating_mul(loader.batch_count()).saturating_add(batch.number());
     let repeats = match batch.len() - batch.valid_count() {
         0 => String::new(),
         repeats => format!(", the last {repeats} of them repeats"),

@@ -2,7 +2,7 @@
 //! for float pictures. All four are done in one pass over the bytes, in floats, and rounded once at the end. What
 //! contrast needs of the whole picture, the mean of its grey values, takes a pass before it.
 
-use super::resample::byte;
+use super::resample::nearest;
 use crate::{
     pixels::simd::{Steps, Work},
     rng::Stream,
@@ -127,7 +127,7 @@ impl Work for Adjust<'_> {
             }
             for (plane, values) in planes.iter_mut().zip(&chunk) {
                 for (out, &value) in plane[start..].iter_mut().zip(values) {
-                    *out = byte(value);
+                    *out = nearest(value);
                 }
             }
         }
@@ -177,8 +177,7 @@ fn grey(r: f32, g: f32, b: f32) -> f32 {
 
 #[inline(always)]
 fn clamp(value: f32) -> f32 {
-    let value = if value > 0.0 { value } else { 0.0 };
-    if value < WHITE { value } else { WHITE }
+    smaller(larger(value, 0.0), WHITE)
 }
 
 /// Changes a chunk; `mean` is what contrast is measured from.
@@ -187,14 +186,16 @@ fn adjust(chunk: &mut Chunk, adjustment: Adjustment, mean: f32) {
     let [r, g, b] = chunk;
     match adjustment {
         Adjustment::Brightness(factor) => {
-            for values in [r, g, b] {
-                values.iter_mut().for_each(|value| *value = clamp(factor * *value));
+            for at in 0..CHUNK {
+                [r[at], g[at], b[at]] = [clamp(factor * r[at]), clamp(factor * g[at]), clamp(factor * b[at])];
             }
         }
         Adjustment::Contrast(factor) => {
             let rest = (1.0 - factor) * mean;
-            for values in [r, g, b] {
-                values.iter_mut().for_each(|value| *value = clamp(factor * *value + rest));
+            for at in 0..CHUNK {
+                r[at] = clamp(factor * r[at] + rest);
+                g[at] = clamp(factor * g[at] + rest);
+                b[at] = clamp(factor * b[at] + rest);
             }
         }
         Adjustment::Saturation(factor) => {
@@ -218,8 +219,6 @@ fn adjust(chunk: &mut Chunk, adjustment: Adjustment, mean: f32) {
 /// (Smith, "Color gamut transform pairs", 1978, in one formula for all sextants).
 #[inline(always)]
 fn turned([r, g, b]: [f32; 3], turn: f32) -> [f32; 3] {
-    let larger = |a: f32, b: f32| if a > b { a } else { b };
-    let smaller = |a: f32, b: f32| if a < b { a } else { b };
     let most = larger(larger(r, g), b);
     let range = most - smaller(smaller(r, g), b);
     let divisor = if range > 0.0 { range } else { 1.0 };
@@ -230,10 +229,22 @@ fn turned([r, g, b]: [f32; 3], turn: f32) -> [f32; 3] {
     let hue = difference / divisor + sextant + 6.0 * turn;
     let hue = if hue < 0.0 { hue + 6.0 } else { hue };
     let hue = if hue >= 6.0 { hue - 6.0 } else { hue };
-    [5.0, 3.0, 1.0].map(|offset| {
-        let k = hue + offset;
-        let k = if k >= 6.0 { k - 6.0 } else { k };
-        let share = smaller(smaller(k, 4.0 - k), 1.0);
-        most - range * larger(share, 0.0)
-    })
+    [channel(most, range, hue + 5.0), channel(most, range, hue + 3.0), channel(most, range, hue + 1.0)]
+}
+
+#[inline(always)]
+fn channel(most: f32, range: f32, k: f32) -> f32 {
+    let k = if k >= 6.0 { k - 6.0 } else { k };
+    let share = smaller(smaller(k, 4.0 - k), 1.0);
+    most - range * larger(share, 0.0)
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+#[inline(always)]
+fn smaller(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
 }

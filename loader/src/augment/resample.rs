@@ -46,24 +46,24 @@ impl Taps {
     fn fill(&mut self, from: usize, to: usize) {
         let scale = from as f64 / to as f64;
         let reach = scale.max(1.0);
-        // A window is at most 2·reach + 1 wide, before the picture's edges cut it.
-        self.count = ((2.0 * reach).ceil() as usize + 1).min(from);
+        let centre = |place: usize| (place as f64 + 0.5) * scale;
+        let window = |place: usize| {
+            let first = ((centre(place) - reach + 0.5).max(0.0) as usize).min(from - 1);
+            first..((centre(place) + reach + 0.5) as usize).clamp(first + 1, from)
+        };
+        self.count = (0..to).map(|place| window(place).len()).max().unwrap_or(1);
         self.starts.clear();
         self.weights.clear();
         for place in 0..to {
-            let centre = (place as f64 + 0.5) * scale;
-            let first = ((centre - reach + 0.5).max(0.0) as usize).min(from - 1);
-            let end = ((centre + reach + 0.5) as usize).clamp(first + 1, from);
-            // Windows are all `count` wide; at the end one begins earlier, with zeros.
-            let start = first.min(from - self.count);
+            let window = window(place);
             let weight = |at: usize| {
-                let inside = (first..end).contains(&at);
-                let distance = (at as f64 + 0.5 - centre).abs() / reach;
-                if inside { (1.0 - distance).max(0.0) } else { 0.0 }
+                let distance = (at as f64 + 0.5 - centre(place)).abs() / reach;
+                if window.contains(&at) { (1.0 - distance).max(0.0) } else { 0.0 }
             };
-            let window = start..start + self.count;
             let sum: f64 = window.clone().map(weight).sum();
-            self.weights.extend(window.map(|at| (weight(at) / sum) as f32));
+            // All are `count` wide; at the end one begins earlier, with zeros.
+            let start = window.start.min(from - self.count);
+            self.weights.extend((start..start + self.count).map(|at| (weight(at) / sum) as f32));
             self.starts.push(start);
         }
     }
@@ -82,7 +82,7 @@ fn planes_and_samples(layout: Layout) -> (usize, usize) {
     }
 }
 
-/// The region's rows within one of the picture's planes.
+/// A row of the region within one of the picture's planes.
 #[inline(always)]
 fn row<'a>(place: &Place<'a>, plane: &'a [u8], samples: usize, y: usize) -> &'a [u8] {
     let start = ((place.region.top + y) * place.picture.width + place.region.left) * samples;
@@ -138,90 +138,88 @@ impl Work for Resample<'_> {
         let Resample { place, out, down, across, band } = self;
         let (planes, samples) = planes_and_samples(place.picture.layout);
         let (height, width) = place.size;
-        let values = samples * place.region.width;
-        band.resize(values.next_multiple_of(8), [0.0; 8]);
+        band.resize((samples * place.region.width).next_multiple_of(8), [0.0; 8]);
         let plane_bytes = place.picture.height * place.picture.width * samples;
         for (p, plane) in place.picture.pixels.chunks_exact(plane_bytes).take(planes).enumerate() {
             for top in (0..height).step_by(8) {
-                for (at, columns) in band.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                    *columns = columns_of(steps, &place, plane, samples, down, (top, 8 * at));
-                }
+                fill_band(steps, &place, (plane, samples), down, top, band);
                 for c in 0..samples {
                     let start = ((p + c) * height + top) * width;
                     let rows = 8.min(height - top);
                     let out = &mut out[start..start + rows * width];
-                    rows_of(steps, band, across, (samples, c), place.flip, width, out);
+                    write_band(steps, &band[c..], samples, across, place.flip, width, out);
                 }
             }
         }
     }
 }
 
-/// Eight columns of the band of eight results from `top`, beginning with the row's value `left`.
+/// Eight rows of results from `top` on, as columns.
 #[inline(always)]
-fn columns_of<S: Steps>(
+fn fill_band<S: Steps>(
     steps: S,
     place: &Place<'_>,
-    plane: &[u8],
-    samples: usize,
+    (plane, samples): (&[u8], usize),
     down: &Taps,
-    (top, left): (usize, usize),
-) -> [[f32; 8]; 8] {
-    let last = place.size.0 - 1;
-    let rows = std::array::from_fn(|r| {
-        let mut sums = [0.0; 8];
-        let (start, weights) = down.get((top + r).min(last));
-        for (k, &weight) in weights.iter().enumerate() {
-            let values = eight(row(place, plane, samples, start + k), left);
-            for (sum, value) in sums.iter_mut().zip(values) {
-                *sum += weight * f32::from(value);
-            }
+    top: usize,
+    band: &mut [[f32; 8]],
+) {
+    let stride = samples * place.picture.width;
+    let mut rows = [[0.0; 8]; 8];
+    for (at, columns) in band.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        for (r, sums) in rows.iter_mut().enumerate() {
+            let (start, weights) = down.get((top + r).min(place.size.0 - 1));
+            let first = (place.region.top + start) * stride + samples * place.region.left + 8 * at;
+            // Past the row's end stands the next row, whose columns nobody asks for, or nothing.
+            *sums = if first + (weights.len() - 1) * stride + 8 <= plane.len() {
+                steps.sum_of_rows(&plane[first..], stride, weights)
+            } else {
+                last_rows(steps, &plane[first..], stride, weights)
+            };
         }
-        sums
-    });
-    steps.transposed(&rows)
-}
-
-/// Eight values of a row; zeros past its end.
-#[inline(always)]
-fn eight(row: &[u8], at: usize) -> [u8; 8] {
-    let rest = &row[at..];
-    match rest.first_chunk::<8>() {
-        Some(values) => *values,
-        None => {
-            let mut values = [0; 8];
-            values[..rest.len()].copy_from_slice(rest);
-            values
-        }
+        *columns = steps.transposed(&rows);
     }
 }
 
-/// Up to eight rows of channel `c`, each of `width` results, from their columns.
+/// The same sums at the plane's end, with zeros past it.
+#[cold]
+fn last_rows<S: Steps>(steps: S, plane: &[u8], stride: usize, weights: &[f32]) -> [f32; 8] {
+    let mut sums = [0.0; 8];
+    for (k, &weight) in weights.iter().enumerate() {
+        let rest = plane.get(k * stride..).unwrap_or_default();
+        let len = rest.len().min(8);
+        let mut values = [0; 8];
+        values[..len].copy_from_slice(&rest[..len]);
+        let products = steps.sum_of_rows(&values, 0, &[weight]);
+        sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+    }
+    sums
+}
+
+/// Up to eight rows of one channel, each of `width` results, from its columns, which stand `samples` apart.
 #[inline(always)]
-fn rows_of<S: Steps>(
+fn write_band<S: Steps>(
     steps: S,
     band: &[[f32; 8]],
+    samples: usize,
     across: &Taps,
-    (samples, c): (usize, usize),
     flip: bool,
     width: usize,
     out: &mut [u8],
 ) {
+    let mut columns = [[0.0; 8]; 8];
     for left in (0..width).step_by(8) {
-        let columns = std::array::from_fn(|i| {
+        for (i, sums) in columns.iter_mut().enumerate() {
             let x = (left + i).min(width - 1);
             let (start, weights) = across.get(if flip { width - 1 - x } else { x });
-            let mut sums = [0.0; 8];
-            let window = band[samples * start + c..].iter().step_by(samples);
-            for (&weight, values) in weights.iter().zip(window) {
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum += weight * value;
-                }
+            *sums = steps.sum_of_columns(&band[samples * start..], samples, weights);
+        }
+        let rows = steps.transposed(&columns);
+        for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
+            let mut bytes = [0; 8];
+            for (byte, &value) in bytes.iter_mut().zip(row) {
+                *byte = nearest(value);
             }
-            sums
-        });
-        for (row, out) in steps.transposed(&columns).iter().zip(out.chunks_exact_mut(width)) {
-            let bytes = row.map(byte);
             let out = &mut out[left..];
             match out.first_chunk_mut::<8>() {
                 Some(out) => *out = bytes,
@@ -233,6 +231,6 @@ fn rows_of<S: Steps>(
 
 /// The nearest whole number of a value from 0 to 255: added to 2^23, a float's last bit counts ones.
 #[inline(always)]
-pub(super) fn byte(value: f32) -> u8 {
+pub(super) fn nearest(value: f32) -> u8 {
     (value + 8_388_608.0).to_bits() as u8
 }

@@ -30,7 +30,9 @@ fn drawn(case: &Value, sides: (usize, usize)) -> Drawn {
         drawn.region = Region { top, left, height, width };
         drawn.flip = case["flip"] == true;
     }
-    for (slot, step) in drawn.jitter.adjustments.iter_mut().zip(case["steps"].as_array().into_iter().flatten()) {
+    for (slot, step) in
+        drawn.jitter.adjustments.iter_mut().zip(case["steps"].as_array().into_iter().flatten())
+    {
         let factor = step[1].as_f64().unwrap() as f32;
         *slot = Some(match step[0].as_str().unwrap() {
             "brightness" => jitter::Adjustment::Brightness(factor),
@@ -103,8 +105,11 @@ fn nothing_drawn_leaves_the_stored_bytes() {
 
 #[test]
 fn flips_factors_and_orders_come_as_often_as_they_should() {
-    let augment =
-        Augment { crop: None, flip: Some(0.3), jitter: Some(ColorJitter { hue: 0.2, ..ColorJitter::default() }) };
+    let augment = Augment {
+        crop: None,
+        flip: Some(0.3),
+        jitter: Some(ColorJitter { hue: 0.2, ..ColorJitter::default() }),
+    };
     let streams = EpochStreams::new(4, 2);
     let count = 24_000;
     let mut flips = 0;

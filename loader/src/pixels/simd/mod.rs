@@ -42,8 +42,21 @@ pub(crate) trait Steps: Copy {
     fn normalize(self, values: &[u8], out: &mut [f32], affine: (f32, f32), stores: Stores);
     /// Takes interleaved pixels (R, G, B, R, …) apart.
     fn split(self, interleaved: &[u8], planes: [&mut [u8]; 3]);
+    /// The sum over k of `weights[k]` times the eight bytes from `k · stride` on, in ascending order from zero.
+    ///
+    /// # Panics
+    /// Where `rows` ends before.
+    fn sum_of_rows(self, rows: &[u8], stride: usize, weights: &[f32]) -> [f32; 8];
+    /// The sum over k of `weights[k]` times column `k · stride`, likewise.
+    fn sum_of_columns(self, columns: &[[f32; 8]], stride: usize, weights: &[f32]) -> [f32; 8];
     /// Rows become columns.
     fn transposed(self, rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8];
+}
+
+/// The eight bytes from `start` on.
+#[inline(always)]
+fn eight(row: &[u8], start: usize) -> [u8; 8] {
+    *row[start..].first_chunk().expect("callers pad the last row")
 }
 
 /// Which instructions to use.
@@ -115,6 +128,30 @@ impl Steps for Plain {
     }
 
     #[inline(always)]
+    fn sum_of_rows(self, rows: &[u8], stride: usize, weights: &[f32]) -> [f32; 8] {
+        let mut sums = [0.0; 8];
+        for (k, &weight) in weights.iter().enumerate() {
+            let values = eight(rows, k * stride);
+            for lane in 0..8 {
+                sums[lane] += weight * f32::from(values[lane]);
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn sum_of_columns(self, columns: &[[f32; 8]], stride: usize, weights: &[f32]) -> [f32; 8] {
+        let mut sums = [0.0; 8];
+        for (k, &weight) in weights.iter().enumerate() {
+            let values = &columns[k * stride];
+            for lane in 0..8 {
+                sums[lane] += weight * values[lane];
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
     fn transposed(self, rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
         std::array::from_fn(|x| std::array::from_fn(|y| rows[y][x]))
     }
@@ -131,7 +168,7 @@ mod tests {
     }
 
     impl Work for All<'_> {
-        type Output = (Vec<u8>, Vec<u32>, [Vec<u8>; 3], [[f32; 8]; 8]);
+        type Output = (Vec<u8>, Vec<u32>, [Vec<u8>; 3], Vec<[f32; 8]>);
 
         #[inline(always)]
         fn run<S: Steps>(self, steps: S) -> Self::Output {
@@ -144,9 +181,16 @@ mod tests {
             steps.normalize(values, &mut normalized[range], (0.0173, -1.79), stores);
             let mut planes: [Vec<u8>; 3] = std::array::from_fn(|_| vec![9; values.len() / 3]);
             steps.split(values, planes.each_mut().map(Vec::as_mut_slice));
-            let rows = std::array::from_fn(|y| std::array::from_fn(|x| (8 * y + x) as f32));
+            let rows = std::array::from_fn(|y| std::array::from_fn(|x| (8 * y + x) as f32 / 7.0));
+            let mut blocks = steps.transposed(&rows).to_vec();
+            assert!((0..64).all(|at| blocks[at % 8][at / 8] == rows[at / 8][at % 8]));
+            let weights = [0.1, -0.7, 1.3, 0.01].map(|weight: f32| weight / 3.0);
+            blocks.push(steps.sum_of_columns(&rows, 2, &weights));
+            for stride in 0..values.len().saturating_sub(7) / 3 {
+                blocks.push(steps.sum_of_rows(values, stride, &weights));
+            }
             let bits = normalized.into_iter().map(f32::to_bits).collect();
-            (copied, bits, planes, steps.transposed(&rows))
+            (copied, bits, planes, blocks)
         }
     }
 
@@ -155,12 +199,16 @@ mod tests {
         let values: Vec<u8> = (0..1000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for len in (0..200).chain([255, 256, 257, 999, 1000]) {
             for start in [0, 1, 5, 8, 31] {
-                let with = |instructions, stores| run(instructions, All { values: &values[..len], start, stores });
+                let with =
+                    |instructions, stores| run(instructions, All { values: &values[..len], start, stores });
                 let wanted = with(Instructions::Plain, Stores::Cached);
                 assert_eq!(wanted.0[start..start + len], values[..len]);
                 for instructions in Instructions::ALL {
                     for stores in [Stores::Cached, Stores::Streamed] {
-                        assert!(with(instructions, stores) == wanted, "{len} {start} {instructions:?} {stores:?}");
+                        assert!(
+                            with(instructions, stores) == wanted,
+                            "{len} {start} {instructions:?} {stores:?}"
+                        );
                     }
                 }
             }

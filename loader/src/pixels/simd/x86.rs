@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Plain, Steps, Stores, Work};
+use super::{Plain, Steps, Stores, Work, eight};
 
 /// Proof that the machine has AVX2, BMI1 and BMI2.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,18 @@ impl Steps for Avx2 {
     }
 
     #[inline(always)]
+    fn sum_of_rows(self, rows: &[u8], stride: usize, weights: &[f32]) -> [f32; 8] {
+        // SAFETY: `self` proves the instructions.
+        unsafe { sum_of_rows(rows, stride, weights) }
+    }
+
+    #[inline(always)]
+    fn sum_of_columns(self, columns: &[[f32; 8]], stride: usize, weights: &[f32]) -> [f32; 8] {
+        // SAFETY: `self` proves the instructions.
+        unsafe { sum_of_columns(columns, stride, weights) }
+    }
+
+    #[inline(always)]
     fn transposed(self, rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
         // SAFETY: `self` proves the instructions.
         unsafe { transposed(rows) }
@@ -107,6 +119,16 @@ impl Steps for Avx512 {
     #[inline(always)]
     fn split(self, interleaved: &[u8], planes: [&mut [u8]; 3]) {
         self.0.split(interleaved, planes);
+    }
+
+    #[inline(always)]
+    fn sum_of_rows(self, rows: &[u8], stride: usize, weights: &[f32]) -> [f32; 8] {
+        self.0.sum_of_rows(rows, stride, weights)
+    }
+
+    #[inline(always)]
+    fn sum_of_columns(self, columns: &[[f32; 8]], stride: usize, weights: &[f32]) -> [f32; 8] {
+        self.0.sum_of_columns(columns, stride, weights)
     }
 
     #[inline(always)]
@@ -258,6 +280,33 @@ fn split(interleaved: &[u8], planes: [&mut [u8]; 3]) {
     }
     let done = 32 * blocks;
     Plain.split(&interleaved[3 * done..3 * len], planes.map(|plane| &mut plane[done..len]));
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sum_of_rows(rows: &[u8], stride: usize, weights: &[f32]) -> [f32; 8] {
+    let mut sums = _mm256_setzero_ps();
+    for (k, &weight) in weights.iter().enumerate() {
+        let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(eight(rows, k * stride)));
+        let wide = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        sums = _mm256_add_ps(sums, _mm256_mul_ps(_mm256_set1_ps(weight), wide));
+    }
+    // SAFETY: a vector of 256 bits and eight floats are alike.
+    unsafe { std::mem::transmute(sums) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sum_of_columns(columns: &[[f32; 8]], stride: usize, weights: &[f32]) -> [f32; 8] {
+    let mut sums = _mm256_setzero_ps();
+    for (k, &weight) in weights.iter().enumerate() {
+        let column = &columns[k * stride];
+        // SAFETY: a column has eight floats.
+        let column = unsafe { _mm256_loadu_ps(column.as_ptr()) };
+        sums = _mm256_add_ps(sums, _mm256_mul_ps(_mm256_set1_ps(weight), column));
+    }
+    // SAFETY: as above.
+    unsafe { std::mem::transmute(sums) }
 }
 
 #[target_feature(enable = "avx2")]
