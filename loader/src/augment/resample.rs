@@ -29,8 +29,17 @@ pub(super) fn write(instructions: Instructions, place: Place<'_>, out: &mut [u8]
     let Scratch { down, across, band } = scratch;
     down.fill(region.height, size.0);
     across.fill(region.width, size.1);
+    if place.flip {
+        across.reverse();
+    }
     simd::run(instructions, Resample { place, out, down, across, band });
 }
+
+/// A count of weights that is not known before.
+const ANY: usize = 0;
+
+/// The count where a picture grows.
+const TWO: usize = 2;
 
 /// One dimension's filter: which source values make each result, and with what weights.
 #[derive(Debug, Default)]
@@ -68,9 +77,19 @@ impl Taps {
         }
     }
 
+    /// The results in the opposite order.
+    fn reverse(&mut self) {
+        self.starts.reverse();
+        self.weights.chunks_exact_mut(self.count).for_each(<[f32]>::reverse);
+        self.weights.reverse();
+    }
+
+    /// The first source value of a result and the weights from there on. There are `COUNT` of them, so that the loop
+    /// over them needs no counter; `ANY` where that is not known before.
     #[inline(always)]
-    fn get(&self, place: usize) -> (usize, &[f32]) {
-        (self.starts[place], &self.weights[place * self.count..(place + 1) * self.count])
+    fn get<const COUNT: usize>(&self, place: usize) -> (usize, &[f32]) {
+        let weights = &self.weights[place * self.count..];
+        (self.starts[place], if COUNT == ANY { &weights[..self.count] } else { &weights[..COUNT] })
     }
 }
 
@@ -142,12 +161,19 @@ impl Work for Resample<'_> {
         let plane_bytes = place.picture.height * place.picture.width * samples;
         for (p, plane) in place.picture.pixels.chunks_exact(plane_bytes).take(planes).enumerate() {
             for top in (0..height).step_by(8) {
-                fill_band(steps, &place, (plane, samples), down, top, band);
+                match down.count {
+                    TWO => fill_band::<S, TWO>(steps, &place, (plane, samples), down, top, band),
+                    _ => fill_band::<S, ANY>(steps, &place, (plane, samples), down, top, band),
+                }
                 for c in 0..samples {
                     let start = ((p + c) * height + top) * width;
                     let rows = 8.min(height - top);
                     let out = &mut out[start..start + rows * width];
-                    write_band(steps, &band[c..], samples, across, place.flip, width, out);
+                    match (across.count, samples) {
+                        (TWO, 1) => write_band::<S, TWO>(steps, band, 1, across, width, out),
+                        (TWO, _) => write_band::<S, TWO>(steps, &band[c..], samples, across, width, out),
+                        _ => write_band::<S, ANY>(steps, &band[c..], samples, across, width, out),
+                    }
                 }
             }
         }
@@ -156,7 +182,7 @@ impl Work for Resample<'_> {
 
 /// Eight rows of results from `top` on, as columns.
 #[inline(always)]
-fn fill_band<S: Steps>(
+fn fill_band<S: Steps, const COUNT: usize>(
     steps: S,
     place: &Place<'_>,
     (plane, samples): (&[u8], usize),
@@ -165,11 +191,16 @@ fn fill_band<S: Steps>(
     band: &mut [[f32; 8]],
 ) {
     let stride = samples * place.picture.width;
+    let start = samples * place.region.left;
+    let windows: [(usize, &[f32]); 8] = std::array::from_fn(|r| {
+        let (first, weights) = down.get::<COUNT>((top + r).min(place.size.0 - 1));
+        ((place.region.top + first) * stride + start, weights)
+    });
     let mut rows = [[0.0; 8]; 8];
     for (at, columns) in band.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        for (r, sums) in rows.iter_mut().enumerate() {
-            let (start, weights) = down.get((top + r).min(place.size.0 - 1));
-            let first = (place.region.top + start) * stride + samples * place.region.left + 8 * at;
+        for (sums, (start, weights)) in rows.iter_mut().zip(windows) {
+            let first = start + 8 * at;
+            let weights = if COUNT == ANY { weights } else { &weights[..COUNT] };
             // Past the row's end stands the next row, whose columns nobody asks for, or nothing.
             *sums = if first + (weights.len() - 1) * stride + 8 <= plane.len() {
                 steps.sum_of_rows(&plane[first..], stride, weights)
@@ -198,20 +229,18 @@ fn last_rows<S: Steps>(steps: S, plane: &[u8], stride: usize, weights: &[f32]) -
 
 /// Up to eight rows of one channel, each of `width` results, from its columns, which stand `samples` apart.
 #[inline(always)]
-fn write_band<S: Steps>(
+fn write_band<S: Steps, const COUNT: usize>(
     steps: S,
     band: &[[f32; 8]],
     samples: usize,
     across: &Taps,
-    flip: bool,
     width: usize,
     out: &mut [u8],
 ) {
     let mut columns = [[0.0; 8]; 8];
     for left in (0..width).step_by(8) {
         for (i, sums) in columns.iter_mut().enumerate() {
-            let x = (left + i).min(width - 1);
-            let (start, weights) = across.get(if flip { width - 1 - x } else { x });
+            let (start, weights) = across.get::<COUNT>((left + i).min(width - 1));
             *sums = steps.sum_of_columns(&band[samples * start..], samples, weights);
         }
         let rows = steps.transposed(&columns);
