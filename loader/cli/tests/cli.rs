@@ -104,7 +104,8 @@ fn show_draws_the_batch_of_a_step() {
     // 60 samples are 7 batches: step 9 is batch 2 of epoch 1.
     assert_eq!(show(&["--step", "9"]), show(&["--step", "2", "--epoch", "1"]));
     assert_ne!(show(&["--step", "9"]), first);
-    let missing = run(&["show", "--step", "0", "--png", "/nowhere/at/all.png"], data.path());
+    let missing =
+        run(&["show", "--batch-size", "8", "--step", "0", "--png", "/nowhere/at/all.png"], data.path());
     assert_eq!(missing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/at"));
 }
