@@ -41,6 +41,16 @@ pub(crate) enum PixelBuffer {
     F32(Aligned<f32>),
 }
 
+impl PixelBuffer {
+    /// How much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            PixelBuffer::U8(pixels) => size_of_val(pixels.get()),
+            PixelBuffer::F32(pixels) => size_of_val(pixels.get()),
+        }
+    }
+}
+
 /// A piece of a buffer's text.
 type Span = std::ops::Range<usize>;
 

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{
+    augment::Augment,
     collate::Hook,
     config::{Captions, Check, LoaderConfig, Output},
     error::Result,
@@ -59,6 +60,8 @@ impl LoaderBuilder {
         captions: Captions => captions;
         /// What the pixels are.
         output: Output => output;
+        /// How pictures are changed at random.
+        augment: Augment => Some(augment);
         /// When checksums are compared.
         check: Check => check;
         /// Worker threads; 0 means the consumer's own.

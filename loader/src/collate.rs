@@ -13,6 +13,7 @@ use std::{
 use shard::{ImageFormat, Layout, Row, ShardReader};
 
 use crate::{
+    augment::{self, Drawn, Picture},
     batch::Batch,
     buffer::{Aligned, Buffer, PixelBuffer, Pool},
     config::{Captions, Check, LoaderConfig, Output},
@@ -20,7 +21,7 @@ use crate::{
     error::{Error, Place, Result, panic_message},
     history::{Added, Terms},
     order::Order,
-    pixels::{self, Target, write_interleaved, write_planar},
+    pixels::{self, Target, Values, simd::Stores, write_interleaved, write_planar},
     plan::Plan,
     prefetch::Job,
     rng::{EpochStreams, Purpose},
@@ -82,6 +83,9 @@ pub(crate) struct Scratch {
     rgb: Vec<u8>,
     /// The part of a picture that a batch holds.
     crop: Vec<u8>,
+    /// A changed picture that is yet to be normalised.
+    planar: Vec<u8>,
+    augment: augment::Scratch,
 }
 
 impl Job for EpochJob {
@@ -136,7 +140,13 @@ impl EpochJob {
             let row = shard.row(number)?;
             at = Some(row);
             self.write_text(sample, &row, buffer);
-            source.read_pixels(sample, shard, &row, place, &mut buffer.pixels, scratch)
+            let image = source.store.image();
+            let sides = (row.height as usize, row.width as usize);
+            let size = (image.height as usize, image.width as usize);
+            let augment = source.config.augment.as_ref();
+            let drawn = augment.map(|augment| augment.draw(&self.streams, sample, sides, size));
+            let target = source.target(&mut buffer.pixels, place);
+            source.read_pixels(sample, shard, &row, drawn, target, scratch)
         };
         let outcome = catch_unwind(AssertUnwindSafe(read));
         // Zeros read past a new end of the file explain whatever else came of them.
@@ -174,36 +184,42 @@ impl Source {
         })
     }
 
+    /// The place of a sample in a batch.
+    fn target<'a>(&self, pixels: &'a mut PixelBuffer, place: usize) -> Target<'a> {
+        let values = self.store.image().pixel_bytes();
+        let range = place * values..(place + 1) * values;
+        let stores = Stores::of_batch(pixels.bytes());
+        let values = match (pixels, self.config.output) {
+            (PixelBuffer::U8(pixels), _) => Values::U8(&mut pixels.get_mut()[range]),
+            (PixelBuffer::F32(pixels), Output::F32(normalize)) => {
+                Values::F32(&mut pixels.get_mut()[range], normalize.affine())
+            }
+            (PixelBuffer::F32(_), Output::U8) => unreachable!("buffers are made for the loader's one output"),
+        };
+        Target { values, stores }
+    }
+
     /// Writes a sample's pixels to their place in a batch, and compares their checksum.
     fn read_pixels(
         &self,
         sample: u64,
         shard: &ShardReader,
         row: &Row<'_>,
-        place: usize,
-        pixels: &mut PixelBuffer,
+        drawn: Option<Drawn>,
+        target: Target<'_>,
         scratch: &mut Scratch,
     ) -> Result<()> {
         if let Some(hook) = &self.hook {
             hook(sample);
         }
-        let values = self.store.image().pixel_bytes();
-        let range = place * values..(place + 1) * values;
-        let target = match (pixels, self.config.output) {
-            (PixelBuffer::U8(pixels), _) => Target::U8(&mut pixels.get_mut()[range]),
-            (PixelBuffer::F32(pixels), Output::F32(normalize)) => {
-                Target::F32(&mut pixels.get_mut()[range], normalize.affine())
-            }
-            (PixelBuffer::F32(_), Output::U8) => unreachable!("buffers are made for the loader's one output"),
-        };
         let (header, stored) = shard.image(row)?;
         let mut crc = self.must_check(sample).then(|| {
             let mut crc = crc32fast::Hasher::new();
             crc.update(header);
             crc
         });
-        let image = self.store.image();
-        if !image.varies() && (row.image_format, row.layout) == (ImageFormat::Npy, Layout::Chw) {
+        let as_stored = drawn.is_none() && self.has_batch_size(row);
+        if as_stored && (row.image_format, row.layout) == (ImageFormat::Npy, Layout::Chw) {
             write_planar(stored, target, crc.as_mut());
             self.compare(sample, shard, row, crc)?;
         } else {
@@ -212,25 +228,58 @@ impl Source {
                 crc.update(stored);
             }
             self.compare(sample, shard, row, crc)?;
-            let Scratch { rgb, crop } = scratch;
-            let mut pixels = stored;
-            if row.image_format == ImageFormat::Jpg {
-                decode_into(shard, row, stored, rgb)?;
-                pixels = rgb;
-            }
-            if image.varies() {
-                let sides = (row.height as usize, row.width as usize);
-                pixels::crop(pixels, row.layout, sides, image.height as usize, crop);
-                pixels = crop;
-            }
-            match row.layout {
-                Layout::Chw => write_planar(pixels, target, None),
-                Layout::Hwc => write_interleaved(pixels, target),
-            }
+            self.convert(shard, row, stored, drawn, target, scratch)?;
         }
         self.counters.samples.fetch_add(1, Relaxed);
         self.counters.payload_bytes.fetch_add(row.image.bytes, Relaxed);
         Ok(())
+    }
+
+    /// Decodes, cuts and changes a picture where that is due.
+    fn convert(
+        &self,
+        shard: &ShardReader,
+        row: &Row<'_>,
+        stored: &[u8],
+        drawn: Option<Drawn>,
+        target: Target<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let Scratch { rgb, crop, planar, augment } = scratch;
+        let mut pixels = stored;
+        if row.image_format == ImageFormat::Jpg {
+            decode_into(shard, row, stored, rgb)?;
+            pixels = rgb;
+        }
+        let image = self.store.image();
+        let (height, width) = (row.height as usize, row.width as usize);
+        if let Some(drawn) = drawn {
+            let picture = Picture { pixels, layout: row.layout, height, width };
+            let size = (image.height as usize, image.width as usize);
+            if let Values::U8(out) = target.values {
+                augment::apply(&drawn, picture, size, out, augment);
+            } else {
+                planar.resize(image.pixel_bytes(), 0);
+                augment::apply(&drawn, picture, size, planar, augment);
+                write_planar(planar, target, None);
+            }
+            return Ok(());
+        }
+        if !self.has_batch_size(row) {
+            pixels::crop(pixels, row.layout, (height, width), image.height as usize, crop);
+            pixels = crop;
+        }
+        match row.layout {
+            Layout::Chw => write_planar(pixels, target, None),
+            Layout::Hwc => write_interleaved(pixels, target),
+        }
+        Ok(())
+    }
+
+    /// Whether a picture has a batch's height and width; one with sides of its own may have more along one of them.
+    fn has_batch_size(&self, row: &Row<'_>) -> bool {
+        let image = self.store.image();
+        (row.height, row.width) == (image.height, image.width)
     }
 
     fn must_check(&self, sample: u64) -> bool {

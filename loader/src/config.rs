@@ -1,6 +1,7 @@
 //! What a loader is asked to do: [`LoaderConfig`], checked as a whole. It opens nothing.
 
 use crate::{
+    augment::Augment,
     error::{Error, Result},
     order::Order,
     plan::Remainder,
@@ -13,6 +14,13 @@ pub const CLIP_NORMALIZE: Normalize = Normalize {
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
     std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
 };
+
+/// Those of ImageNet's training pictures, as torchvision's models take them.
+pub const IMAGENET_NORMALIZE: Normalize =
+    Normalize { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+/// No normalisation: `value / 255`.
+pub const NO_NORMALIZE: Normalize = Normalize { mean: [0.0; 3], std: [1.0; 3] };
 
 /// Mean and standard deviation of each channel (R, G, B), in units of full white.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,6 +97,8 @@ pub struct LoaderConfig {
     pub captions: Captions,
     /// What the pixels are; default [`Output::U8`].
     pub output: Output,
+    /// How pictures are changed at random; default not at all.
+    pub augment: Option<Augment>,
     /// When checksums are compared; default [`Check::Always`].
     pub check: Check,
     /// Worker threads; 0 means the consumer's own; default one per core.
@@ -111,6 +121,7 @@ impl Default for LoaderConfig {
             epoch_samples: None,
             captions: Captions::default(),
             output: Output::default(),
+            augment: None,
             check: Check::default(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             queue_depth: None,
@@ -153,6 +164,9 @@ impl LoaderConfig {
             if normalize.mean.iter().any(|mean| !mean.is_finite()) {
                 problems.push(format!("the means must be numbers, not {:?}", normalize.mean));
             }
+        }
+        if let Some(augment) = &self.augment {
+            problems.extend(augment.problems());
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::config(problems.join("; "))) }
     }

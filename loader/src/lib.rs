@@ -27,8 +27,9 @@
 //! - An epoch never just ends early: a damaged sample or a worker's panic arrives as an error, in its place.
 //! - Memory is bounded by the batches ahead ([`LoaderConfig::queue_depth`]) and those that the consumer holds.
 //!
-//! Left out: tensors, augmentation, and any knowledge of the training that the batches are for.
+//! Left out: tensors, and any knowledge of the training that the batches are for.
 
+pub mod augment;
 mod batch;
 mod buffer;
 mod builder;
@@ -53,10 +54,13 @@ mod stats;
 mod store;
 mod world;
 
+pub use augment::{Augment, ColorJitter, RandomResizedCrop};
 pub use batch::{Batch, Pixels};
 pub use buffer::PIXEL_ALIGNMENT_BYTES;
 pub use builder::LoaderBuilder;
-pub use config::{CLIP_NORMALIZE, Captions, Check, LoaderConfig, Normalize, Output};
+pub use config::{
+    CLIP_NORMALIZE, Captions, Check, IMAGENET_NORMALIZE, LoaderConfig, NO_NORMALIZE, Normalize, Output,
+};
 pub use error::{Error, Place, Result};
 pub use history::History;
 pub use loader::{Epoch, Loader};

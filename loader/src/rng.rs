@@ -10,6 +10,12 @@ const DOMAIN: &str = "loader v1 sample stream";
 pub enum Purpose {
     /// Which caption is drawn.
     Caption = 0,
+    /// Which part of a picture is taken.
+    Crop = 1,
+    /// Whether a picture is mirrored.
+    Flip = 2,
+    /// How a picture's colours are changed.
+    Jitter = 3,
     /// Which sample leaves the buffer of the order `shard-buffer`.
     Buffer = 16,
 }
@@ -64,6 +70,16 @@ impl Stream {
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
+
+    /// A number in 0..1, one of 2^53 evenly spaced ones.
+    pub fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A number from `low` on and below `high`; `low` where they are equal.
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit()
+    }
 }
 
 #[cfg(test)]
@@ -103,5 +119,18 @@ mod tests {
         let mut stream = EpochStreams::new(0, 0).stream(0, Purpose::Caption);
         assert!((0..1000).all(|_| stream.below(3) < 3));
         assert_eq!((stream.below(0), stream.below(1)), (0, 0));
+        assert!((0..1000).map(|_| stream.unit()).all(|unit| (0.0..1.0).contains(&unit)));
+        assert!((0..1000).map(|_| stream.uniform(-2.0, 3.0)).all(|number| (-2.0..3.0).contains(&number)));
+        assert_eq!(stream.uniform(0.7, 0.7), 0.7);
+    }
+
+    #[test]
+    fn streams_of_different_purposes_differ() {
+        let streams = EpochStreams::new(1, 2);
+        let purposes = [Purpose::Caption, Purpose::Crop, Purpose::Flip, Purpose::Jitter];
+        let firsts = purposes.map(|purpose| streams.stream(3, purpose).next_u64());
+        assert!((0..4).all(|a| (0..a).all(|b| firsts[a] != firsts[b])));
+        // The captions of earlier versions' runs.
+        assert_eq!(Purpose::Caption as u8, 0);
     }
 }

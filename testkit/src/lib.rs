@@ -13,8 +13,8 @@ pub mod source;
 use std::path::Path;
 
 use shard::{
-    ImageFormat, ImageSettings, Key, Manifest, SHORTEST_SIDE, Sample, SampleMeta, ShardWriter, SplitEntry,
-    npy, place,
+    ImageFormat, ImageSettings, Key, Layout, Manifest, SHORTEST_SIDE, Sample, SampleMeta, ShardWriter,
+    SplitEntry, npy, place,
 };
 
 /// A data set to write.
@@ -56,6 +56,12 @@ impl Spec {
     #[must_use]
     pub fn jpeg(self) -> Spec {
         Spec { image: ImageSettings::jpeg(self.image.height, 90), ..self }
+    }
+
+    /// The same with the pixels of npy payloads interleaved: height × width × 3.
+    #[must_use]
+    pub fn interleaved(self) -> Spec {
+        Spec { image: ImageSettings { layout: Layout::Hwc, ..self.image }, ..self }
     }
 
     /// The same with pictures of `size`×`size`.
@@ -143,14 +149,18 @@ impl Spec {
     #[expect(clippy::expect_used, reason = "the encoder refuses only sizes that the format refuses too")]
     fn payload(&self, split: &str, row: usize) -> Vec<u8> {
         let planar = self.pixels(split, row);
+        let plane = planar.len() / 3;
+        let interleaved = || (0..planar.len()).map(|i| planar[i % 3 * plane + i / 3]).collect::<Vec<u8>>();
         if self.image.format == ImageFormat::Npy {
             let (height, width) = self.sides(split, row);
             let mut payload = npy::header(&self.image.sized(height, width)).to_vec();
-            payload.extend(planar);
+            match self.image.layout {
+                Layout::Chw => payload.extend(&planar),
+                Layout::Hwc => payload.extend(interleaved()),
+            }
             return payload;
         }
-        let plane = planar.len() / 3;
-        let rgb: Vec<u8> = (0..planar.len()).map(|i| planar[i % 3 * plane + i / 3]).collect();
+        let rgb = interleaved();
         let mut jpeg = Vec::new();
         let (height, width) = self.sides(split, row);
         let quality = self.image.quality.unwrap_or(90);

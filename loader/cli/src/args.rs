@@ -20,6 +20,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     VerifyResume(VerifyResumeArgs),
     Report(ReportArgs),
+    Show(ShowArgs),
 }
 
 /// Which samples of which data sets.
@@ -164,6 +165,7 @@ pub(crate) struct OrderArgs {
 #[command(after_help = "Examples:
   loader bench data/coco --batch-size 256 --output u8
   loader bench data/coco --batch-size 256 --output f32 --threads 2 --seconds 10 --json
+  loader bench data/coco --output f32 --normalize imagenet --augment rrc,flip,jitter
 
 Exit code: 0 done, 1 a sample is damaged, 2 could not run.")]
 pub(crate) struct BenchArgs {
@@ -172,9 +174,15 @@ pub(crate) struct BenchArgs {
     /// Samples in a batch
     #[arg(long, default_value_t = 256)]
     pub(crate) batch_size: usize,
-    /// What the pixels are: the stored bytes, or floats normalised as CLIP's
+    /// What the pixels are: bytes, or normalised floats
     #[arg(long, value_enum, default_value_t = Output::U8)]
     pub(crate) output: Output,
+    /// How floats are normalised [default: clip]
+    #[arg(long, value_enum)]
+    pub(crate) normalize: Option<Normalize>,
+    /// How pictures are changed at random, any of these with commas between
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) augment: Vec<Augment>,
     /// Decides the order
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -253,6 +261,74 @@ pub(crate) struct ReportArgs {
     pub(crate) png: Option<PathBuf>,
 }
 
+/// Draw the batch of a step as a PNG: its pictures as the model gets them, with keys and captions.
+///
+/// Steps count batches from the start of the epoch, and go on into the next epochs.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  loader show data/coco --step 0 --batch-size 64 --png batch.png
+  loader show data/coco --step 12000 --seed 7 --augment rrc,flip,jitter --png batch.png
+
+Exit code: 0 done, 1 a sample is damaged, 2 could not run.")]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Which batch, from 0
+    #[arg(long)]
+    pub(crate) step: u64,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) png: PathBuf,
+    /// Decides the order and every draw, together with the epoch
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// The epoch that the steps are counted from
+    #[arg(long, default_value_t = 0)]
+    pub(crate) epoch: u64,
+    /// Samples in a batch, all of which are drawn
+    #[arg(long, default_value_t = 64)]
+    pub(crate) batch_size: usize,
+    /// What becomes of the samples that do not fill the last batch
+    #[arg(long, value_enum, default_value_t = Remainder::DropLast)]
+    pub(crate) remainder: Remainder,
+    /// How pictures are changed at random, any of these with commas between
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) augment: Vec<Augment>,
+}
+
+/// Parts of an augmentation, each with torchvision's defaults.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Augment {
+    /// Random resized crop: 8 to 100 % of the area, ratio 3/4 to 4/3
+    Rrc,
+    /// Mirrored left to right, every other time
+    Flip,
+    /// Brightness, contrast and saturation by up to 40 %, hue by up to a tenth of a turn
+    Jitter,
+}
+
+impl Augment {
+    /// All parts together; nothing where there is none.
+    pub(crate) fn all(parts: &[Augment]) -> Option<loader::Augment> {
+        (!parts.is_empty()).then(|| loader::Augment {
+            crop: parts.contains(&Augment::Rrc).then(loader::RandomResizedCrop::default),
+            flip: parts.contains(&Augment::Flip).then_some(0.5),
+            jitter: parts.contains(&Augment::Jitter).then(loader::ColorJitter::default),
+        })
+    }
+}
+
+/// What floats are: `(value / 255 - mean) / std`.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Normalize {
+    /// Mean and deviation of CLIP's pictures
+    Clip,
+    /// Those of ImageNet
+    Imagenet,
+    /// From 0 to 1
+    None,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Remainder {
     /// They are left out of this epoch
@@ -283,11 +359,12 @@ impl From<Remainder> for loader::Remainder {
     }
 }
 
-impl From<Output> for loader::Output {
-    fn from(output: Output) -> Self {
-        match output {
-            Output::U8 => loader::Output::U8,
-            Output::F32 => loader::Output::F32(loader::CLIP_NORMALIZE),
+impl From<Normalize> for loader::Normalize {
+    fn from(normalize: Normalize) -> Self {
+        match normalize {
+            Normalize::Clip => loader::CLIP_NORMALIZE,
+            Normalize::Imagenet => loader::IMAGENET_NORMALIZE,
+            Normalize::None => loader::NO_NORMALIZE,
         }
     }
 }

@@ -5,11 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use loader::{Loader, LoaderConfig, Remainder};
 use serde::Serialize;
 
-use crate::{args::BenchArgs, memory::status_bytes};
+use crate::{
+    args::{Augment, BenchArgs, Normalize, Output},
+    memory::status_bytes,
+};
 
 /// What was measured. Sizes in bytes; null where the system does not say.
 #[derive(Serialize)]
@@ -42,7 +45,8 @@ pub(crate) fn run(args: &BenchArgs, start: Instant) -> Result<()> {
         batch_size: args.batch_size,
         remainder: Some(Remainder::DropLast),
         seed: args.seed,
-        output: args.output.into(),
+        output: output(args)?,
+        augment: Augment::all(&args.augment),
         check: args.check.into(),
         threads: args.threads.unwrap_or(defaults.threads),
         ..defaults
@@ -55,6 +59,14 @@ pub(crate) fn run(args: &BenchArgs, start: Instant) -> Result<()> {
         print(&report, &mut out)?;
     }
     Ok(())
+}
+
+fn output(args: &BenchArgs) -> Result<loader::Output> {
+    match (args.output, args.normalize) {
+        (Output::U8, None) => Ok(loader::Output::U8),
+        (Output::U8, Some(_)) => bail!("--normalize needs --output f32: bytes are not normalised"),
+        (Output::F32, normalize) => Ok(loader::Output::F32(normalize.unwrap_or(Normalize::Clip).into())),
+    }
 }
 
 fn measure(args: &BenchArgs, loader: &Loader, start: Instant) -> Result<Report> {

@@ -1,11 +1,12 @@
-//! The program `loader`: prints the order that is delivered, judges an order, proves a state's past, measures the rate of
-//! delivery. What batches are, and every promise about them, is the library's.
+//! The program `loader`: prints the order that is delivered, judges an order, proves a state's past, draws a batch, measures
+//! the rate of delivery. What batches are, and every promise about them, is the library's.
 
 mod args;
 mod bench;
 mod memory;
 mod order;
 mod report;
+mod show;
 mod verify_resume;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args, start).map(|()| true),
         Command::VerifyResume(args) => verify_resume::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Show(args) => show::run(&args).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -67,6 +67,50 @@ fn bench_says_its_numbers_in_json_and_in_words() {
 }
 
 #[test]
+fn bench_takes_an_augmentation_and_a_normalisation() {
+    let data = Spec::small().temporary();
+    let bench = |rest: &[&str]| run(&[&["bench", "--batch-size", "8", "--json"], rest].concat(), data.path());
+    for normalize in ["clip", "imagenet", "none"] {
+        let out = bench(&["--output", "f32", "--normalize", normalize, "--augment", "rrc,flip,jitter"]);
+        let report: serde_json::Value = serde_json::from_str(&lines(&out).join("\n")).unwrap();
+        assert_eq!(report["samples"].as_u64(), Some(56));
+    }
+    let refused = bench(&["--normalize", "clip"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--output f32"));
+    assert_eq!(bench(&["--augment", "rrc,sideways"]).status.code(), Some(2));
+}
+
+#[test]
+fn show_draws_the_batch_of_a_step() {
+    let data = Spec::small().size(24).temporary();
+    let out = tempfile::tempdir().unwrap();
+    let show = |rest: &[&str]| {
+        let png = out.path().join("batch.png");
+        let all =
+            [&["show", "--batch-size", "8", "--seed", "3", "--png", png.to_str().unwrap()], rest].concat();
+        lines(&run(&all, data.path()));
+        fs_err::read(png).unwrap()
+    };
+    let first = show(&["--step", "2"]);
+    assert!(first.starts_with(b"\x89PNG\r\n\x1a\n"));
+    let (width, height) = (&first[16..20], &first[20..24]);
+    let side = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+    assert!(side(width) > 8 * 24 && side(height) > 24);
+    assert_eq!(show(&["--step", "2"]), first, "the same step is the same picture");
+    assert_ne!(show(&["--step", "3"]), first);
+    let augmented = show(&["--step", "2", "--augment", "rrc,flip,jitter"]);
+    assert_ne!(augmented, first);
+    // 60 samples are 7 batches: step 9 is batch 2 of epoch 1.
+    assert_eq!(show(&["--step", "9"]), show(&["--step", "2", "--epoch", "1"]));
+    assert_ne!(show(&["--step", "9"]), first);
+    let missing =
+        run(&["show", "--batch-size", "8", "--step", "0", "--png", "/nowhere/at/all.png"], data.path());
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/at"));
+}
+
+#[test]
 fn a_reader_that_has_enough_is_no_failure() {
     let data = Spec::train(3000).size(4).temporary();
     let arguments = ["order", "--batch-size", "1"];
@@ -112,7 +156,7 @@ fn exit_codes_tell_damage_from_a_run_that_could_not_be() {
 
 #[test]
 fn help_has_examples() {
-    for verb in ["order", "bench"] {
+    for verb in ["order", "bench", "show"] {
         let output = Command::new(env!("CARGO_BIN_EXE_loader")).args([verb, "--help"]).output().unwrap();
         assert!(
             lines(&output)
