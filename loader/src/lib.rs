@@ -23,6 +23,7 @@
 //!
 //! - What is delivered is a pure function of the data, the settings and (seed, epoch): the same keys, captions and
 //!   bytes for any number of threads, on any rank, and after a resume at any batch edge.
+//! - Changed pictures ([`Augment`]) too are drawn by hash(seed, epoch, sample) alone.
 //! - Every sample comes once an epoch, except as the remainder policy says.
 //! - An epoch never just ends early: a damaged sample or a worker's panic arrives as an error, in its place.
 //! - Memory is bounded by the batches ahead ([`LoaderConfig::queue_depth`]) and those that the consumer holds.
