@@ -129,6 +129,11 @@ impl Batch {
         self.buffer().entries[i].sample
     }
 
+    /// The damaged sample whose place sample `i` takes, if it does.
+    pub fn instead_of(&self, i: usize) -> Option<u64> {
+        self.buffer().entries[i].instead_of
+    }
+
     /// The caption of sample `i`: the drawn one, or the first where all come; empty where a sample has none.
     pub fn caption(&self, i: usize) -> &str {
         self.captions(i).next().unwrap_or_default()

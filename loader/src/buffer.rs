@@ -58,6 +58,8 @@ type Span = std::ops::Range<usize>;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) sample: u64,
+    /// The damaged sample whose place it takes.
+    pub(crate) instead_of: Option<u64>,
     key: Span,
     /// Numbers of its captions in `Buffer::captions`.
     captions: Span,
@@ -91,7 +93,13 @@ impl Buffer {
             let span = self.write(caption);
             self.captions.push(span);
         }
-        self.entries.push(Entry { sample, key, captions: first..self.captions.len() });
+        self.entries.push(Entry { sample, instead_of: None, key, captions: first..self.captions.len() });
+    }
+
+    /// Forgets all samples but the first `entries`.
+    pub(crate) fn truncate(&mut self, entries: usize) {
+        // The text of what is forgotten stays until the buffer is cleared.
+        self.entries.truncate(entries);
     }
 
     pub(crate) fn key(&self, entry: usize) -> &str {

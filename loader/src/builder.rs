@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use crate::{
     augment::Augment,
     collate::Hook,
-    config::{Captions, Check, LoaderConfig, Output},
+    config::{Captions, Check, LoaderConfig, OnCorrupt, Output},
     error::Result,
     loader::Loader,
     order::Order,
@@ -64,6 +64,10 @@ impl LoaderBuilder {
         augment: Augment => Some(augment);
         /// When checksums are compared.
         check: Check => check;
+        /// What becomes of damaged samples.
+        on_corrupt: OnCorrupt => on_corrupt;
+        /// Whether to measure where the workers' time goes.
+        profile: bool => profile;
         /// Worker threads; 0 means the consumer's own.
         threads: usize => threads;
         /// Batches made or in the making ahead of the consumer.

@@ -16,7 +16,7 @@ use crate::{
     augment::{self, Drawn, Picture},
     batch::Batch,
     buffer::{Aligned, Buffer, PixelBuffer, Pool},
-    config::{Captions, Check, LoaderConfig, Output},
+    config::{Captions, Check, LoaderConfig, OnCorrupt, Output},
     decode::{Decoded, decode},
     error::{Error, Place, Result, panic_message},
     history::{Added, Terms},
@@ -26,10 +26,15 @@ use crate::{
     prefetch::Job,
     rng::{EpochStreams, Purpose},
     sequence::{EpochSamples, Sequence},
+    stages::{Clock, Stage, touch},
     state::Identity,
     stats::Counters,
     store::Store,
+    substitute::{Substitution, Substitutions},
 };
+
+/// Samples that are tried in a damaged one's place before its error is delivered after all.
+const SUBSTITUTES_MAX: usize = 16;
 
 /// Called with a sample's number before it is read; lets tests make a worker panic or dawdle.
 pub(crate) type Hook = Arc<dyn Fn(u64) + Send + Sync>;
@@ -46,6 +51,7 @@ pub(crate) struct Source {
     pub(crate) pool: Arc<Pool>,
     pub(crate) counters: Counters,
     pub(crate) checked: Checked,
+    pub(crate) substitutions: Substitutions,
     pub(crate) hook: Option<Hook>,
 }
 
@@ -113,30 +119,53 @@ impl Job for EpochJob {
 }
 
 impl EpochJob {
-    /// What a batch, of all ranks, adds to the history: of the other ranks' samples only the keys are read.
+    /// What a batch, of all ranks, adds to the history: of the other ranks' samples only the keys are read, and where
+    /// one took a damaged one's place, the damaged one's counts.
     fn record(&self, number: u64, batch: &Batch) -> Result<Added> {
         let source = &self.source;
         let first = source.plan.batch(number).first_slot();
         let mut added = Added::default();
         for position in source.plan.global(number) {
             let place = position.checked_sub(first).filter(|&place| place < batch.valid_count() as u64);
-            match place {
-                Some(place) => added.add(&self.terms, position, batch.key(place as usize)),
-                None => {
-                    let sample = source.sequence.sample(&self.samples, position)?;
-                    added.add(&self.terms, position, source.store.row(sample)?.key);
-                }
-            }
+            let key = match place.map(|place| place as usize) {
+                Some(place) if batch.instead_of(place).is_none() => batch.key(place),
+                _ => source.planned_key(source.sequence.sample(&self.samples, position)?)?,
+            };
+            added.add(&self.terms, position, key);
         }
         Ok(added)
     }
 
-    /// Reads a sample into its place in a batch; damage and panics come out as errors that name it.
+    /// Reads a sample, or what takes its place, into its place in a batch.
     fn add(&self, sample: u64, place: usize, buffer: &mut Buffer, scratch: &mut Scratch) -> Result<()> {
+        let error = match self.read(sample, place, buffer, scratch) {
+            Err(error) if self.source.config.on_corrupt == OnCorrupt::Substitute && error.is_sample() => {
+                error
+            }
+            outcome => return outcome,
+        };
+        let source = &self.source;
+        let mut draws = self.streams.stream(sample, Purpose::Substitute);
+        for _ in 0..SUBSTITUTES_MAX {
+            buffer.truncate(place);
+            let by = source.sequence.neighbour(&source.store, sample, &mut draws);
+            if self.read(by, place, buffer, scratch).is_ok() {
+                buffer.entries[place].instead_of = Some(sample);
+                let problem = error.to_string();
+                source.substitutions.add(Substitution { epoch: self.epoch, sample, by, problem });
+                return Ok(());
+            }
+        }
+        Err(error)
+    }
+
+    /// Reads a sample into its place in a batch; damage and panics come out as errors that name it.
+    fn read(&self, sample: u64, place: usize, buffer: &mut Buffer, scratch: &mut Scratch) -> Result<()> {
         let source = &self.source;
         let (shard, number) = source.store.locate(sample)?;
         let mut at = None;
         let read = || {
+            let mut clock = Clock::start(source.config.profile.then_some(&source.counters.stages));
             let row = shard.row(number)?;
             at = Some(row);
             self.write_text(sample, &row, buffer);
@@ -146,7 +175,8 @@ impl EpochJob {
             let augment = source.config.augment.as_ref();
             let drawn = augment.map(|augment| augment.draw(&self.streams, sample, sides, size));
             let target = source.target(&mut buffer.pixels, place);
-            source.read_pixels(sample, shard, &row, drawn, target, scratch)
+            clock.was(Stage::Rows);
+            source.read_pixels(sample, shard, &row, drawn, target, (scratch, &mut clock))
         };
         let outcome = catch_unwind(AssertUnwindSafe(read));
         // Zeros read past a new end of the file explain whatever else came of them.
@@ -176,6 +206,15 @@ impl EpochJob {
 }
 
 impl Source {
+    /// The key by which the history knows a sample; nothing where its row is damaged and another takes its place.
+    pub(crate) fn planned_key(&self, sample: u64) -> Result<&str> {
+        match self.store.row(sample) {
+            Ok(row) => Ok(row.key),
+            Err(error) if self.config.on_corrupt == OnCorrupt::Substitute && error.is_sample() => Ok(""),
+            Err(error) => Err(error),
+        }
+    }
+
     fn new_buffer(&self) -> Buffer {
         let values = self.plan.rank_batch_size() as usize * self.store.image().pixel_bytes();
         Buffer::new(match self.config.output {
@@ -207,19 +246,24 @@ impl Source {
         row: &Row<'_>,
         drawn: Option<Drawn>,
         target: Target<'_>,
-        scratch: &mut Scratch,
+        (scratch, clock): (&mut Scratch, &mut Clock<'_>),
     ) -> Result<()> {
         if let Some(hook) = &self.hook {
             hook(sample);
         }
         let (header, stored) = shard.image(row)?;
+        if clock.runs() {
+            touch(stored);
+            clock.was(Stage::Read);
+        }
         let mut crc = self.must_check(sample).then(|| {
             let mut crc = crc32fast::Hasher::new();
             crc.update(header);
             crc
         });
         let as_stored = drawn.is_none() && self.has_batch_size(row);
-        if as_stored && (row.image_format, row.layout) == (ImageFormat::Npy, Layout::Chw) {
+        let is_planar = (row.image_format, row.layout) == (ImageFormat::Npy, Layout::Chw);
+        if as_stored && is_planar && !clock.runs() {
             write_planar(stored, target, crc.as_mut());
             self.compare(sample, shard, row, crc)?;
         } else {
@@ -228,7 +272,9 @@ impl Source {
                 crc.update(stored);
             }
             self.compare(sample, shard, row, crc)?;
-            self.convert(shard, row, stored, drawn, target, scratch)?;
+            clock.was(Stage::Check);
+            self.convert(shard, row, stored, drawn, target, (scratch, clock))?;
+            clock.was(Stage::Copy);
         }
         self.counters.samples.fetch_add(1, Relaxed);
         self.counters.payload_bytes.fetch_add(row.image.bytes, Relaxed);
@@ -243,12 +289,13 @@ impl Source {
         stored: &[u8],
         drawn: Option<Drawn>,
         target: Target<'_>,
-        scratch: &mut Scratch,
+        (scratch, clock): (&mut Scratch, &mut Clock<'_>),
     ) -> Result<()> {
         let Scratch { rgb, crop, planar, augment } = scratch;
         let mut pixels = stored;
         if row.image_format == ImageFormat::Jpg {
             decode_into(shard, row, stored, rgb)?;
+            clock.was(Stage::Decode);
             pixels = rgb;
         }
         let image = self.store.image();
@@ -258,9 +305,11 @@ impl Source {
             let size = (image.height as usize, image.width as usize);
             if let Values::U8(out) = target.values {
                 augment::apply(&drawn, picture, size, out, augment);
+                clock.was(Stage::Augment);
             } else {
                 planar.resize(image.pixel_bytes(), 0);
                 augment::apply(&drawn, picture, size, planar, augment);
+                clock.was(Stage::Augment);
                 write_planar(planar, target, None);
             }
             return Ok(());

@@ -63,6 +63,17 @@ pub enum Check {
     Never,
 }
 
+/// What becomes of a sample whose bytes are damaged, or that trips its decoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnCorrupt {
+    /// It ends the epoch with an error that names it.
+    #[default]
+    Error,
+    /// Another sample of its data set, drawn by hash(seed, epoch, sample), takes its place;
+    /// [`Loader::substitutions`](crate::Loader::substitutions) tells which.
+    Substitute,
+}
+
 /// Which of a sample's captions come with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Captions {
@@ -101,6 +112,11 @@ pub struct LoaderConfig {
     pub augment: Option<Augment>,
     /// When checksums are compared; default [`Check::Always`].
     pub check: Check,
+    /// What becomes of damaged samples; default [`OnCorrupt::Error`].
+    pub on_corrupt: OnCorrupt,
+    /// Whether to measure where the workers' time goes ([`Loader::stages`](crate::Loader::stages)); slower, for what is
+    /// one pass otherwise is done one after the other. Default no.
+    pub profile: bool,
     /// Worker threads; 0 means the consumer's own; default one per core.
     pub threads: usize,
     /// Batches made or in the making ahead of the consumer; default one per worker, at least 2.
@@ -123,6 +139,8 @@ impl Default for LoaderConfig {
             output: Output::default(),
             augment: None,
             check: Check::default(),
+            on_corrupt: OnCorrupt::default(),
+            profile: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             queue_depth: None,
             world: World::SINGLE,
@@ -153,6 +171,11 @@ impl LoaderConfig {
         }
         if self.threads > THREADS_MAX {
             problems.push(format!("at most {THREADS_MAX} threads, not {}", self.threads));
+        }
+        if self.on_corrupt == OnCorrupt::Substitute && self.check != Check::Always {
+            problems.push(
+                "substitution needs every checksum compared: damage must be found each time".to_owned(),
+            );
         }
         if self.queue_depth == Some(0) {
             problems.push("the queue depth must be at least 1".to_owned());

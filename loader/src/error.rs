@@ -177,6 +177,11 @@ impl Error {
         }
     }
 
+    /// Whether one sample is the trouble, which another may stand in for.
+    pub(crate) fn is_sample(&self) -> bool {
+        self.is_corrupt() || matches!(self, Self::SamplePanic { .. } | Self::RowPanic { .. })
+    }
+
     pub(crate) fn config(problem: impl Into<String>) -> Self {
         Self::Config { problem: problem.into() }
     }

@@ -50,9 +50,11 @@ pub mod report;
 pub mod rng;
 mod select;
 mod sequence;
+mod stages;
 mod state;
 mod stats;
 mod store;
+mod substitute;
 mod world;
 
 pub use augment::{Augment, ColorJitter, RandomResizedCrop};
@@ -60,7 +62,8 @@ pub use batch::{Batch, Pixels};
 pub use buffer::PIXEL_ALIGNMENT_BYTES;
 pub use builder::LoaderBuilder;
 pub use config::{
-    CLIP_NORMALIZE, Captions, Check, IMAGENET_NORMALIZE, LoaderConfig, NO_NORMALIZE, Normalize, Output,
+    CLIP_NORMALIZE, Captions, Check, IMAGENET_NORMALIZE, LoaderConfig, NO_NORMALIZE, Normalize, OnCorrupt,
+    Output,
 };
 pub use error::{Error, Place, Result};
 pub use history::History;
@@ -69,6 +72,8 @@ pub use order::Order;
 pub use parts::{Draws, Part};
 pub use plan::Remainder;
 pub use select::{Filter, Selection};
+pub use stages::Stages;
 pub use state::LoaderState;
 pub use stats::Stats;
+pub use substitute::Substitution;
 pub use world::World;

@@ -24,9 +24,11 @@ use crate::{
     rng::EpochStreams,
     select::Selected,
     sequence::Sequence,
+    stages::Stages,
     state::{Identity, LoaderState},
     stats::{Counters, Stats},
     store::Store,
+    substitute::{Substitution, Substitutions},
 };
 
 /// A split of a data set, open for reading. Cheap to clone; clones share their mappings and buffers.
@@ -85,7 +87,20 @@ impl Loader {
         // One batch in the consumer's hands beside those in the making.
         let pool = Arc::new(Pool::new(config.depth() + 1));
         let counters = Counters::default();
-        let source = Source { store, sequence, identity, order, config, plan, pool, counters, checked, hook };
+        let substitutions = Substitutions::default();
+        let source = Source {
+            store,
+            sequence,
+            identity,
+            order,
+            config,
+            plan,
+            pool,
+            counters,
+            checked,
+            substitutions,
+            hook,
+        };
         Ok(Loader { source: Arc::new(source) })
     }
 
@@ -174,7 +189,7 @@ impl Loader {
                 (source.sequence.epoch(epoch)?, Terms::new(epoch), Added::default());
             for position in first..end.min(self.len()) {
                 let sample = source.sequence.sample(&samples, position)?;
-                added.add(&terms, position, source.store.row(sample)?.key);
+                added.add(&terms, position, source.planned_key(sample)?);
             }
             history.add(added);
         }
@@ -246,7 +261,17 @@ impl Loader {
 
     /// What it has done so far, over all epochs and clones.
     pub fn stats(&self) -> Stats {
-        self.source.counters.snapshot(self.source.pool.fresh())
+        self.source.counters.snapshot(self.source.pool.fresh(), self.source.substitutions.count())
+    }
+
+    /// Where its workers' time went, where [`LoaderConfig::profile`] asked for it.
+    pub fn stages(&self) -> Stages {
+        self.source.counters.stages.snapshot()
+    }
+
+    /// The damaged samples whose place another one took, the first thousand of them.
+    pub fn substitutions(&self) -> Vec<Substitution> {
+        self.source.substitutions.listed()
     }
 
     /// The numbers of the samples that take part, ascending: within the split, or through a mixture's one after the

@@ -4,7 +4,9 @@
 use crate::{
     error::{Error, Result},
     order::{EpochOrder, Order, mixture},
+    rng::Stream,
     select::Selected,
+    store::Store,
 };
 
 const DOMAIN: &str = "loader v1 part seed";
@@ -94,6 +96,13 @@ impl Sequence {
             None => self.pass(part, pass)?.sample(place),
         };
         Ok(self.parts[part].sample(place))
+    }
+
+    /// Some sample that takes part of the data set that `sample` is of.
+    pub(crate) fn neighbour(&self, store: &Store, sample: u64, draws: &mut Stream) -> u64 {
+        let part = store.parts.partition_point(|part| part.first <= sample).saturating_sub(1);
+        let part = &self.parts[part];
+        part.sample(draws.below(part.len()))
     }
 
     /// The passes over `part` that `epoch` takes part in: draws go on from epoch to epoch, so that each sample of the

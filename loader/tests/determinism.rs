@@ -109,6 +109,26 @@ fn of_pictures_with_sides_of_their_own_the_centre_is_given() {
 }
 
 #[test]
+fn measuring_the_stages_changes_no_byte() {
+    let small = Spec::small();
+    for spec in [small.clone(), small.clone().interleaved(), small.jpeg()] {
+        let data = spec.temporary();
+        for output in [Output::U8, Output::F32(CLIP_NORMALIZE)] {
+            let read = |profile| {
+                let loader = builder(&data).output(output).profile(profile).build().unwrap();
+                let batches: Vec<_> =
+                    loader.epoch(0).unwrap().map(|batch| content(&batch.unwrap())).collect();
+                (batches, loader.stages())
+            };
+            let (plain, measured) = (read(false), read(true));
+            assert!(plain.0 == measured.0);
+            assert_eq!(plain.1, loader::Stages::default());
+            assert!(measured.1.copy_ns > 0 && measured.1.rows_ns > 0, "{:?}", measured.1);
+        }
+    }
+}
+
+#[test]
 fn a_stored_jpeg_comes_close_to_the_pixels_it_was_made_of() {
     let spec = Spec::small().jpeg().size(32);
     let data = spec.temporary();

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use loader::{Batch, CLIP_NORMALIZE, Check, Error, Loader, LoaderBuilder, Output, Remainder};
+use loader::{Batch, CLIP_NORMALIZE, Check, Error, Loader, LoaderBuilder, OnCorrupt, Output, Remainder};
 use shard::Dataset;
 use testkit::Spec;
 
@@ -71,6 +71,95 @@ fn a_flipped_byte_names_shard_key_offset_expected_and_found() {
             assert!(builder(data.path()).build().unwrap().epoch(0).unwrap().all(|batch| batch.is_ok()));
         }
     }
+}
+
+#[test]
+fn a_damaged_sample_can_give_its_place_to_another_the_same_each_time() {
+    let data = Spec::small().temporary();
+    let (tar, key, payload) = victim(data.path());
+    let sound = builder(data.path()).build().unwrap();
+    let keys = |loader: &Loader, epoch| -> Vec<String> {
+        let batches = loader.epoch(epoch).unwrap().map(Result::unwrap);
+        batches.flat_map(|b| (0..b.valid_count()).map(|i| b.key(i).to_owned()).collect::<Vec<_>>()).collect()
+    };
+    let planned = keys(&sound, 2);
+    let last = sound.epoch(2).unwrap().map(Result::unwrap).last().unwrap();
+    let history = sound.state_after(&last).history;
+    flip(&tar, payload.offset + 130);
+    let mut delivered = Vec::new();
+    for threads in [0, 1, 4] {
+        let loader = builder(data.path()).threads(threads).on_corrupt(OnCorrupt::Substitute).build().unwrap();
+        let now = keys(&loader, 2);
+        let place = planned.iter().position(|planned| *planned == key).unwrap();
+        assert_ne!(now[place], key);
+        let others = |keys: &[String]| [&keys[..place], &keys[place + 1..]].concat();
+        assert_eq!(others(&now), others(&planned));
+        let [substitution] = &loader.substitutions()[..] else { panic!("one substitution") };
+        assert_eq!(loader.key(substitution.sample).unwrap(), key);
+        assert_eq!(loader.key(substitution.by).unwrap(), now[place]);
+        assert!(
+            substitution.problem.contains(&key) && substitution.problem.contains("CRC-32"),
+            "{substitution:?}"
+        );
+        assert_eq!(loader.stats().substituted, 1);
+        // The history is of the order: a replay of it needs no pixels.
+        let batches: Vec<Batch> = loader.epoch(2).unwrap().map(Result::unwrap).collect();
+        let batch = batches.iter().find(|batch| (0..batch.len()).any(|i| batch.instead_of(i).is_some()));
+        let instead = batch.unwrap();
+        let i = (0..instead.len()).find(|&i| instead.instead_of(i).is_some()).unwrap();
+        let by = (0..60).find(|&row| testkit::source_id("train", row) == instead.key(i)).unwrap();
+        assert_eq!(
+            &instead.u8()[i * 192..(i + 1) * 192],
+            Spec::small().pixels("train", by),
+            "its own pixels"
+        );
+        let state = loader.state_after(batches.last().unwrap());
+        assert_eq!(state.history, history);
+        assert_eq!(loader.replay(&state).unwrap(), history);
+        delivered.push(now);
+    }
+    assert!(delivered.windows(2).all(|pair| pair[0] == pair[1]));
+    let loose =
+        builder(data.path()).on_corrupt(OnCorrupt::Substitute).check(Check::First).build().unwrap_err();
+    assert!(loose.to_string().contains("every checksum"), "{loose}");
+}
+
+#[test]
+fn where_nothing_is_sound_the_error_is_delivered_after_all() {
+    let data = Spec::small().temporary();
+    for shard in Dataset::open(data.path()).unwrap().open_split("train").unwrap() {
+        for row in 0..shard.len() {
+            flip(shard.tar_path(), shard.row(row).unwrap().image.offset + 130);
+        }
+    }
+    let loader = builder(data.path()).on_corrupt(OnCorrupt::Substitute).build().unwrap();
+    let (good, error) = first_error(&loader);
+    assert_eq!(good, 0);
+    assert!(error.is_corrupt(), "{error}");
+}
+
+#[test]
+fn a_panicking_sample_and_a_damaged_row_are_substituted_too() {
+    let data = Spec::small().temporary();
+    let loader = builder(data.path()).on_corrupt(OnCorrupt::Substitute);
+    let loader = loader.before_sample(|sample| assert!(sample != 7, "seven")).build().unwrap();
+    assert_eq!(
+        loader.epoch(0).unwrap().map(Result::unwrap).map(|batch| batch.valid_count()).sum::<usize>(),
+        60
+    );
+    assert!(loader.substitutions()[0].problem.contains("seven"));
+
+    let shards = Dataset::open(data.path()).unwrap().open_split("train").unwrap();
+    let (path, bytes) = (shards[0].index_path().to_path_buf(), fs_err::read(shards[0].index_path()).unwrap());
+    let key = shards[0].row(0).unwrap().key.to_owned();
+    drop(shards);
+    let at = bytes.windows(key.len()).position(|window| window == key.as_bytes()).unwrap();
+    flip(&path, at as u64 + key.len() as u64 - 1);
+    let loader = builder(data.path()).on_corrupt(OnCorrupt::Substitute).build().unwrap();
+    let batches: Vec<Batch> = loader.epoch(0).unwrap().map(Result::unwrap).collect();
+    assert_eq!(loader.substitutions().len(), 1, "{:?}", loader.substitutions());
+    let state = loader.state_after(batches.last().unwrap());
+    assert_eq!(loader.replay(&state).unwrap(), state.history);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use loader::{Draws, Loader, LoaderConfig, Order, Part, Selection};
+use loader::{Draws, Loader, LoaderConfig, Order, Part, Selection, Substitution};
 
 /// Read a prepared data set as training would: print its order, measure its rate.
 #[derive(Parser)]
@@ -53,6 +53,17 @@ pub(crate) struct DataArgs {
     /// How an epoch goes through the samples: global, block[:SAMPLESxBLOCKS], shard-buffer[:SAMPLES], none, auto
     #[arg(long, default_value_t = Order::Global)]
     pub(crate) shuffle: Order,
+    /// What becomes of damaged samples
+    #[arg(long, value_enum, default_value_t = OnCorrupt::Error)]
+    pub(crate) on_corrupt: OnCorrupt,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnCorrupt {
+    /// They end the epoch with an error that names them
+    Error,
+    /// Another sample, the same each time, takes their place, and both are named at the end
+    Substitute,
 }
 
 impl DataArgs {
@@ -79,12 +90,18 @@ impl DataArgs {
             };
             parts.push(Part { weight, ..Part::new(dir).split(&self.split) });
         }
-        let config = LoaderConfig { order: self.shuffle, epoch_samples: self.epoch_samples, ..config };
+        let on_corrupt = match self.on_corrupt {
+            OnCorrupt::Error => loader::OnCorrupt::Error,
+            OnCorrupt::Substitute => loader::OnCorrupt::Substitute,
+        };
+        let (order, epoch_samples) = (self.shuffle, self.epoch_samples);
+        let config = LoaderConfig { order, epoch_samples, on_corrupt, ..config };
+        let is_first = !config.profile;
         let loader = Loader::open_parts(parts, config)?;
-        if self.shuffle == Order::Auto {
+        if self.shuffle == Order::Auto && is_first {
             crate::say(&format!("order: {}", loader.order()));
         }
-        if !self.mix.is_empty() {
+        if !self.mix.is_empty() && is_first {
             for Draws { dir, samples, draws } in loader.draws() {
                 crate::say(&format!(
                     "{}: {draws} of an epoch's {} from {samples} samples",
@@ -94,6 +111,18 @@ impl DataArgs {
             }
         }
         Ok(loader)
+    }
+}
+
+/// Names the samples that took others' places.
+pub(crate) fn tell_substitutions(loader: &Loader) {
+    for Substitution { epoch, sample, by, problem } in loader.substitutions() {
+        let key = loader.key(by).unwrap_or_default();
+        crate::say(&format!("epoch {epoch}: sample {sample} is damaged, {key} takes its place: {problem}"));
+    }
+    let (told, all) = (loader.substitutions().len() as u64, loader.stats().substituted);
+    if all > told {
+        crate::say(&format!("and {} more", all - told));
     }
 }
 

@@ -10,7 +10,8 @@ use loader::{Loader, LoaderConfig, Remainder};
 use serde::Serialize;
 
 use crate::{
-    args::{Augment, BenchArgs, Normalize, Output},
+    args::{Augment, BenchArgs, Normalize, Output, tell_substitutions},
+    limits::Limits,
     memory::status_bytes,
 };
 
@@ -37,6 +38,8 @@ struct Report {
     output: &'static str,
     batch_size: usize,
     threads: usize,
+    /// Where the workers' time goes, measured over a few batches after the others.
+    stages: Option<Limits>,
 }
 
 pub(crate) fn run(args: &BenchArgs, start: Instant) -> Result<()> {
@@ -51,7 +54,11 @@ pub(crate) fn run(args: &BenchArgs, start: Instant) -> Result<()> {
         threads: args.threads.unwrap_or(defaults.threads),
         ..defaults
     };
-    let report = measure(args, &args.data.open(config)?, start)?;
+    let loader = args.data.open(config.clone())?;
+    let mut report = measure(args, &loader, start)?;
+    // The next epoch: its samples are no warmer than the last one's were.
+    report.stages = Some(Limits::measure(|config| args.data.open(config), config, report.epochs_begun)?);
+    tell_substitutions(&loader);
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
@@ -117,6 +124,7 @@ fn measure(args: &BenchArgs, loader: &Loader, start: Instant) -> Result<Report> 
         },
         batch_size: args.batch_size,
         threads: loader.config().threads,
+        stages: None,
     })
 }
 
@@ -141,5 +149,9 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         "peak memory {} with mapped shards, {} without",
         mib(report.peak_memory_bytes),
         mib(report.peak_anonymous_bytes)
-    )
+    )?;
+    match &report.stages {
+        Some(limits) => writeln!(out, "{}", limits.words()),
+        None => Ok(()),
+    }
 }

@@ -3,6 +3,7 @@
 
 mod args;
 mod bench;
+mod limits;
 mod memory;
 mod order;
 mod report;

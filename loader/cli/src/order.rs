@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use anyhow::Result;
 use loader::LoaderConfig;
 
-use crate::args::OrderArgs;
+use crate::args::{OrderArgs, tell_substitutions};
 
 pub(crate) fn run(args: &OrderArgs) -> Result<()> {
     let defaults = LoaderConfig::default();
@@ -31,5 +31,7 @@ pub(crate) fn run(args: &OrderArgs) -> Result<()> {
             writeln!(out, "{}", batch.key(i))?;
         }
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    tell_substitutions(&loader);
+    Ok(())
 }

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use loader::{Batch, Loader, LoaderConfig};
 
-use crate::args::{Augment, ShowArgs};
+use crate::args::{Augment, ShowArgs, tell_substitutions};
 
 pub(crate) fn run(args: &ShowArgs) -> Result<()> {
     let config = LoaderConfig {
@@ -20,6 +20,7 @@ pub(crate) fn run(args: &ShowArgs) -> Result<()> {
     let epoch = args.epoch.checked_add(args.step / count).context("no epoch has that number")?;
     let position = args.step % count * args.batch_size as u64;
     let batch = loader.epoch_from(epoch, position)?.next().context("no batch came")??;
+    tell_substitutions(&loader);
     Ok(sheet(args, &loader, &batch).draw()?.write_png(&args.png)?)
 }
 
