@@ -7,6 +7,7 @@ use crate::{
     collate::Hook,
     config::{Captions, Check, LoaderConfig, OnCorrupt, Output},
     error::Result,
+    groups::Distinct,
     loader::Loader,
     order::Order,
     parts::Part,
@@ -54,6 +55,8 @@ impl LoaderBuilder {
         order: Order => order;
         /// Which samples of the split take part.
         selection: Selection => selection;
+        /// Which samples must not meet in a batch.
+        distinct: Distinct => Some(distinct);
         /// Samples of an epoch, where they are not just those that take part.
         epoch_samples: u64 => Some(epoch_samples);
         /// Which captions come with a sample.

@@ -3,6 +3,7 @@
 use crate::{
     augment::Augment,
     error::{Error, Result},
+    groups::Distinct,
     order::Order,
     plan::Remainder,
     select::Selection,
@@ -101,6 +102,8 @@ pub struct LoaderConfig {
     pub order: Order,
     /// Which samples of the split take part; default all.
     pub selection: Selection,
+    /// Which samples must not meet in a batch, of all ranks; default none. The epoch is then drawn as a whole and held.
+    pub distinct: Option<Distinct>,
     /// Samples of an epoch; default as many as take part. With another number draws go on from epoch to epoch, each
     /// sample as often as any other of its data set.
     pub epoch_samples: Option<u64>,
@@ -134,6 +137,7 @@ impl Default for LoaderConfig {
             seed: 0,
             order: Order::default(),
             selection: Selection::default(),
+            distinct: None,
             epoch_samples: None,
             captions: Captions::default(),
             output: Output::default(),

@@ -109,6 +109,19 @@ pub enum Error {
         /// The conditions, in words.
         selection: String,
     },
+    /// Samples that must not meet, and more of them than batches.
+    #[error(
+        "{samples} samples must not meet in a batch, sample {sample} one of them, and an epoch has {batches} batches: \
+         take smaller batches or smaller groups"
+    )]
+    TooLargeGroup {
+        /// One of them.
+        sample: u64,
+        /// How many an epoch has.
+        samples: u64,
+        /// How many batches.
+        batches: u64,
+    },
     /// A position inside a batch, or past the epoch.
     #[error(
         "cannot start at position {position}: an epoch of {len} samples in batches of {batch_size} starts at \

@@ -38,6 +38,7 @@ mod collate;
 mod config;
 mod decode;
 mod error;
+mod groups;
 pub mod history;
 mod loader;
 mod memory;
@@ -66,6 +67,7 @@ pub use config::{
     Output,
 };
 pub use error::{Error, Place, Result};
+pub use groups::Distinct;
 pub use history::History;
 pub use loader::{Epoch, Loader};
 pub use order::Order;

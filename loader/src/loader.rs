@@ -15,6 +15,7 @@ use crate::{
     collate::{Checked, EpochJob, Hook, Source},
     config::{Check, LoaderConfig},
     error::{Error, Result},
+    groups::Groups,
     history::{Added, History, Terms},
     memory,
     order::Order,
@@ -74,6 +75,15 @@ impl Loader {
             order => order,
         };
         let sequence = Sequence::new(order, config.seed, selected, weights.as_deref(), config.epoch_samples)?;
+        let sequence = match &config.distinct {
+            Some(distinct) => {
+                let sequence = sequence.apart(Groups::of(&store, distinct)?, config.batch_size);
+                // Where it cannot be, it is said now; the first epoch is like all others.
+                sequence.epoch(0)?;
+                sequence
+            }
+            None => sequence,
+        };
         let identity = identity(&parts, &store, &sequence, order, &config);
         // `validate` refused a missing policy.
         let remainder = config.remainder.unwrap_or(Remainder::DropLast);
@@ -373,7 +383,10 @@ fn identity(
         }
     };
     let selection = selection.join("; ");
-    Identity { seed: config.seed, fingerprint, order: order.to_string(), selection }
+    let apart = config.distinct.as_ref();
+    let apart =
+        apart.map_or(String::new(), |d| format!(", batches of {} distinct by {d}", config.batch_size));
+    Identity { seed: config.seed, fingerprint, order: format!("{order}{apart}"), selection }
 }
 
 impl std::fmt::Debug for Loader {

@@ -11,7 +11,11 @@ pub(crate) fn order_for(store: &Store, selected: &[Selected]) -> Order {
     let bytes: f64 = (store.parts.iter().zip(selected))
         .map(|(part, selected)| part.bytes() as f64 * selected.len() as f64 / part.len as f64)
         .sum();
-    match available_bytes() {
+    choose(bytes, available_bytes())
+}
+
+fn choose(bytes: f64, available: Option<u64>) -> Order {
+    match available {
         Some(available) if bytes > SHARE * available as f64 => Order::BLOCK,
         _ => Order::Global,
     }
@@ -32,10 +36,19 @@ fn meminfo(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_for_what_does_not_fit() {
+        assert_eq!(choose(6e9, Some(10_000_000_000)), Order::Global);
+        assert_eq!(choose(8e9, Some(10_000_000_000)), Order::BLOCK);
+        assert_eq!(choose(8e9, None), Order::Global);
+    }
+
     #[test]
     fn available_memory_is_read_from_the_systems_words() {
         let text = "MemTotal:       24000000 kB\nMemFree: 1 kB\nMemAvailable:   20000000 kB\n";
-        assert_eq!(super::meminfo(text), Some(20_480_000_000));
-        assert_eq!(super::meminfo("MemTotal: 5 kB\n"), None);
+        assert_eq!(meminfo(text), Some(20_480_000_000));
+        assert_eq!(meminfo("MemTotal: 5 kB\n"), None);
     }
 }

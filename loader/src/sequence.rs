@@ -3,7 +3,8 @@
 
 use crate::{
     error::{Error, Result},
-    order::{EpochOrder, Order, mixture},
+    groups::Groups,
+    order::{EpochOrder, Order, distinct, mixture},
     rng::Stream,
     select::Selected,
     store::Store,
@@ -23,6 +24,8 @@ pub(crate) struct Sequence {
     parts: Vec<Selected>,
     /// Samples of each part in an epoch; its length where there is one part alone.
     draws: Vec<u64>,
+    /// Which samples must not meet in a batch, and its length.
+    apart: Option<(Groups, usize)>,
 }
 
 impl Sequence {
@@ -47,7 +50,12 @@ impl Sequence {
         if draws.iter().all(|&draws| draws == 0) {
             return Err(Error::config("an epoch needs at least 1 sample"));
         }
-        Ok(Sequence { order, seed, parts, draws })
+        Ok(Sequence { order, seed, parts, draws, apart: None })
+    }
+
+    /// The same with no two samples of one group in a batch.
+    pub(crate) fn apart(self, groups: Groups, batch_size: usize) -> Sequence {
+        Sequence { apart: Some((groups, batch_size)), ..self }
     }
 
     /// Samples of an epoch.
@@ -78,13 +86,24 @@ impl Sequence {
             let passes = (0..self.parts.len()).map(|part| self.passes(part, epoch)).collect::<Result<_>>()?;
             Way::Dealt(deal, passes)
         };
-        Ok(EpochSamples { way })
+        let Some((groups, batch_size)) = &self.apart else { return Ok(EpochSamples { way }) };
+        let drawn = EpochSamples { way };
+        let samples: Result<Vec<u64>> =
+            (0..self.len()).map(|position| self.sample(&drawn, position)).collect();
+        let mut samples = samples?;
+        let group = |sample| groups.group(sample);
+        distinct::arrange(&mut samples, *batch_size, groups.count(), group).map_err(|too_large| {
+            let distinct::TooLarge { sample, samples, batches } = too_large;
+            Error::TooLargeGroup { sample, samples, batches }
+        })?;
+        Ok(EpochSamples { way: Way::Listed(samples) })
     }
 
     /// The store's number of the sample at `position` of `epoch`, which is below the epoch's length.
     pub(crate) fn sample(&self, epoch: &EpochSamples, position: u64) -> Result<u64> {
         let (deal, passes) = match &epoch.way {
             Way::Plain(order) => return Ok(self.parts[0].sample(order.sample(position))),
+            Way::Listed(samples) => return Ok(samples[position as usize]),
             Way::Dealt(deal, passes) => (deal, passes),
         };
         let (part, draw) = deal.at(position);
@@ -145,6 +164,7 @@ struct Passes {
 enum Way {
     Plain(EpochOrder),
     Dealt(mixture::Deal, Vec<Passes>),
+    Listed(Vec<u64>),
 }
 
 /// The samples of one epoch, as [`Sequence::sample`] reads them.

@@ -28,6 +28,8 @@ pub struct Spec {
     pub shards: u32,
     /// Pictures.
     pub image: ImageSettings,
+    /// Rows that are equal modulo this number have the same captions; all have their own where it is none.
+    pub caption_rows: Option<usize>,
 }
 
 impl Spec {
@@ -38,6 +40,7 @@ impl Spec {
             splits: vec![("train".to_owned(), 60), ("val".to_owned(), 13)],
             shards: 3,
             image: ImageSettings::tensor(8),
+            caption_rows: None,
         }
     }
 
@@ -117,7 +120,7 @@ impl Spec {
                 let mut writer = ShardWriter::create(&folder, shard, &self.image)?;
                 for (_, row) in placed.iter().filter(|(hash, _)| place::shard_of(*hash, self.shards) == shard)
                 {
-                    let (meta, image) = (meta(split, *row, &self.image), self.payload(split, *row));
+                    let (meta, image) = (self.meta(split, *row), self.payload(split, *row));
                     writer.append(&Sample { meta: &meta, image: &image })?;
                 }
                 entries.push(writer.commit()?);
@@ -144,6 +147,19 @@ impl Spec {
             }
         }
         pixels
+    }
+
+    fn meta(&self, split: &str, row: usize) -> SampleMeta {
+        SampleMeta {
+            key: Key::from_source_id(&source_id(split, row)),
+            source_id: source_id(split, row),
+            source_row: row as u64,
+            captions: captions(split, self.caption_rows.map_or(row, |rows| row % rows)),
+            original_height: self.image.height,
+            original_width: self.image.width,
+            url: None,
+            license: None,
+        }
     }
 
     #[expect(clippy::expect_used, reason = "the encoder refuses only sizes that the format refuses too")]
@@ -179,17 +195,4 @@ pub fn source_id(split: &str, row: usize) -> String {
 /// The captions of sample `row` of `split`: one to five, some with more than ASCII.
 pub fn captions(split: &str, row: usize) -> Vec<String> {
     (0..row % 5 + 1).map(|caption| format!("caption {caption} of {split} {row}, naïve ☂")).collect()
-}
-
-fn meta(split: &str, row: usize, image: &ImageSettings) -> SampleMeta {
-    SampleMeta {
-        key: Key::from_source_id(&source_id(split, row)),
-        source_id: source_id(split, row),
-        source_row: row as u64,
-        captions: captions(split, row),
-        original_height: image.height,
-        original_width: image.width,
-        url: None,
-        license: None,
-    }
 }

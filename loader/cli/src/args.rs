@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use loader::{Draws, Loader, LoaderConfig, Order, Part, Selection, Substitution};
+use loader::{Distinct, Draws, Loader, LoaderConfig, Order, Part, Selection, Substitution};
 
 /// Read a prepared data set as training would: print its order, measure its rate.
 #[derive(Parser)]
@@ -53,6 +53,12 @@ pub(crate) struct DataArgs {
     /// How an epoch goes through the samples: global, block[:SAMPLESxBLOCKS], shard-buffer[:SAMPLES], none, auto
     #[arg(long, default_value_t = Order::Global)]
     pub(crate) shuffle: Order,
+    /// No two samples with a caption in common in a batch
+    #[arg(long)]
+    pub(crate) distinct: bool,
+    /// No two samples in a batch whose keys stand in one line of this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) distinct_keys: Option<PathBuf>,
     /// What becomes of damaged samples
     #[arg(long, value_enum, default_value_t = OnCorrupt::Error)]
     pub(crate) on_corrupt: OnCorrupt,
@@ -94,8 +100,12 @@ impl DataArgs {
             OnCorrupt::Error => loader::OnCorrupt::Error,
             OnCorrupt::Substitute => loader::OnCorrupt::Substitute,
         };
+        let keys = self.distinct_keys.as_ref().map(fs_err::read_to_string).transpose()?.unwrap_or_default();
+        let keys = keys.lines().map(|line| line.split_whitespace().map(str::to_owned).collect());
+        let distinct = Distinct { captions: self.distinct, keys: Arc::new(keys.collect()) };
+        let distinct = Some(distinct).filter(|distinct| *distinct != Distinct::default());
         let (order, epoch_samples) = (self.shuffle, self.epoch_samples);
-        let config = LoaderConfig { order, epoch_samples, on_corrupt, ..config };
+        let config = LoaderConfig { order, epoch_samples, on_corrupt, distinct, ..config };
         let is_first = !config.profile;
         let loader = Loader::open_parts(parts, config)?;
         if self.shuffle == Order::Auto && is_first {

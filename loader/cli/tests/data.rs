@@ -94,6 +94,7 @@ fn views_and_mixtures_are_asked_for_by_name() {
     assert_eq!(order(&["--caption-words", "1..7", "--fraction", "0.2"]).0, 12);
     assert_eq!(order(&["--shuffle", "block:4x2"]).0, 60);
     assert_eq!(order(&["--shuffle", "shard-buffer"]).0, 60);
+    assert_eq!(order(&["--distinct", "--distinct-keys", list.to_str().unwrap()]).0, 60);
     assert!(order(&["--shuffle", "auto"]).1.contains("order: global"));
     for (arguments, problem) in [
         (&["--caption-words", "8..9"][..], "captions of 8 to 9 words"),

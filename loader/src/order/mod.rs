@@ -6,6 +6,7 @@
 
 mod block;
 mod buffer;
+pub(crate) mod distinct;
 pub(crate) mod mixture;
 mod permutation;
 
