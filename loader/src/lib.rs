@@ -71,7 +71,7 @@ pub use groups::Distinct;
 pub use history::History;
 pub use loader::{Epoch, Loader};
 pub use order::Order;
-pub use parts::{Draws, Part};
+pub use parts::{Draws, Origin, Part};
 pub use plan::Remainder;
 pub use select::{Filter, Selection};
 pub use stages::Stages;

@@ -19,7 +19,7 @@ use crate::{
     history::{Added, History, Terms},
     memory,
     order::Order,
-    parts::{Draws, Part},
+    parts::{Draws, Origin, Part},
     plan::{Plan, Remainder},
     prefetch::Prefetch,
     rng::EpochStreams,
@@ -306,6 +306,16 @@ impl Loader {
     /// [`Error::NoSuchSample`]; [`Error::Shard`] where its index row is damaged.
     pub fn key(&self, sample: u64) -> Result<&str> {
         Ok(self.source.store.row(sample)?.key)
+    }
+
+    /// Where a sample comes from.
+    ///
+    /// # Errors
+    /// As [`key`](Self::key).
+    pub fn origin(&self, sample: u64) -> Result<Origin> {
+        let store = &self.source.store;
+        let (shard, source_row) = (store.shard_number(sample)?, store.row(sample)?.source_row);
+        Ok(Origin { part: store.part_number(sample), shard, source_row })
     }
 
     /// All captions of a sample, by its number within the split, whatever captions batches come with.

@@ -52,3 +52,14 @@ pub struct Draws {
     /// How many of them, repeats counted, an epoch delivers.
     pub draws: u64,
 }
+
+/// Where a sample comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The number of its data set among those of the loader.
+    pub part: usize,
+    /// The number of its shard, counted through all data sets.
+    pub shard: usize,
+    /// Its row in its data set's source.
+    pub source_row: u64,
+}

@@ -119,8 +119,7 @@ impl Sequence {
 
     /// Some sample that takes part of the data set that `sample` is of.
     pub(crate) fn neighbour(&self, store: &Store, sample: u64, draws: &mut Stream) -> u64 {
-        let part = store.parts.partition_point(|part| part.first <= sample).saturating_sub(1);
-        let part = &self.parts[part];
+        let part = &self.parts[store.part_number(sample)];
         part.sample(draws.below(part.len()))
     }
 

@@ -92,12 +92,22 @@ impl Store {
 
     /// The shard of a sample, and its row's number there.
     pub(crate) fn locate(&self, sample: u64) -> Result<(&ShardReader, usize)> {
+        let shard = self.shard_number(sample)?;
+        Ok((&self.shards[shard], (sample - self.starts[shard]) as usize))
+    }
+
+    /// The number of the shard of a sample.
+    pub(crate) fn shard_number(&self, sample: u64) -> Result<usize> {
         if sample >= self.len() {
             return Err(Error::NoSuchSample { sample, len: self.len() });
         }
         // The last shard that starts at or before the sample; empty shards start where the next one does.
-        let shard = self.starts.partition_point(|&start| start <= sample) - 1;
-        Ok((&self.shards[shard], (sample - self.starts[shard]) as usize))
+        Ok(self.starts.partition_point(|&start| start <= sample) - 1)
+    }
+
+    /// The number of the part of a sample that is there.
+    pub(crate) fn part_number(&self, sample: u64) -> usize {
+        self.parts.partition_point(|part| part.first <= sample).saturating_sub(1)
     }
 
     /// A sample's checked row.

@@ -1,6 +1,9 @@
 //! The command line: words, help texts, and their meaning for the library.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -23,12 +26,26 @@ pub(crate) enum Command {
     Show(ShowArgs),
 }
 
-/// Which samples of which data sets.
+/// Which data set, and which of its samples.
 #[derive(clap::Args)]
 pub(crate) struct DataArgs {
     /// Folder of the data set, the one with dataset.json
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+}
+
+impl DataArgs {
+    /// Opens the data with `config`, whose split, order and selection it fills in.
+    pub(crate) fn open(&self, config: LoaderConfig) -> Result<Loader> {
+        self.view.open(&self.dir, config)
+    }
+}
+
+/// Which samples of a data set, with which others, in which order.
+#[derive(clap::Args)]
+pub(crate) struct ViewArgs {
     /// Which split
     #[arg(long, default_value = "train")]
     pub(crate) split: String,
@@ -37,7 +54,7 @@ pub(crate) struct DataArgs {
     pub(crate) fraction: f64,
     /// Samples with these keys alone: a file with one a line
     #[arg(long, value_name = "FILE")]
-    pub(crate) keys: Option<PathBuf>,
+    pub(crate) only_keys: Option<PathBuf>,
     /// Samples alone whose captions all have so many words
     #[arg(long, value_name = "MIN..MAX", value_parser = words)]
     pub(crate) caption_words: Option<(u32, u32)>,
@@ -72,10 +89,17 @@ pub(crate) enum OnCorrupt {
     Substitute,
 }
 
-impl DataArgs {
-    /// Opens the data with `config`, whose split, order and selection it fills in.
-    pub(crate) fn open(&self, config: LoaderConfig) -> Result<Loader> {
-        let keys = self.keys.as_ref().map(|path| {
+impl ViewArgs {
+    /// Whether it asks for nothing but a split and an order.
+    pub(crate) fn is_plain(&self) -> bool {
+        let narrows = self.fraction < 1.0 || self.only_keys.is_some() || self.caption_words.is_some();
+        let mixes = !self.mix.is_empty() || self.weight.is_some() || self.epoch_samples.is_some();
+        !(narrows || mixes || self.distinct || self.distinct_keys.is_some())
+    }
+
+    /// Opens the data set in `dir` with `config`, whose split, order and selection it fills in.
+    pub(crate) fn open(&self, dir: &Path, config: LoaderConfig) -> Result<Loader> {
+        let keys = self.only_keys.as_ref().map(|path| {
             let text = fs_err::read_to_string(path)?;
             let keys = text.lines().map(str::trim).filter(|line| !line.is_empty());
             anyhow::Ok(Arc::new(keys.map(str::to_owned).collect()))
@@ -86,7 +110,7 @@ impl DataArgs {
             caption_words: self.caption_words,
             filter: None,
         };
-        let mut first = Part::new(&self.dir).split(&self.split).selection(selection);
+        let mut first = Part::new(dir).split(&self.split).selection(selection);
         first.weight = self.weight;
         let mut parts = vec![first];
         for text in &self.mix {
@@ -251,6 +275,7 @@ pub(crate) struct BenchArgs {
 #[command(after_help = "Examples:
   loader report data/coco --epochs 3 --batch-size 256 --png order.png
   loader report data/coco --shuffle none
+  loader report data/coco --shuffle block:16x2048 --fraction 0.1 --distinct
   loader report --keys epoch-0.txt epoch-1.txt --batch-size 256 --json
   loader report data/coco --keys epoch-0.txt --keys epoch-1.txt
   loader report --synthetic 262144 --shard-samples 1024
@@ -263,12 +288,8 @@ pub(crate) struct ReportArgs {
     /// Folder of the data set, the one with dataset.json
     #[arg(value_name = "DIR", group = "what")]
     pub(crate) dir: Option<PathBuf>,
-    /// Which split
-    #[arg(long, default_value = "train")]
-    pub(crate) split: String,
-    /// How the epochs go through the samples: global, block[:SAMPLESxBLOCKS], shard-buffer[:SAMPLES], none
-    #[arg(long, default_value_t = Order::Global, conflicts_with = "keys")]
-    pub(crate) shuffle: Order,
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
     /// Epochs to measure, from epoch 0; pairs are compared from one to the next
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000), conflicts_with = "keys")]
     pub(crate) epochs: u64,

@@ -41,7 +41,7 @@ fn sheet(args: &ShowArgs, loader: &Loader, batch: &Batch) -> picture::Sheet {
         repeats => format!(", the last {repeats} of them repeats"),
     };
     picture::Sheet {
-        heading: format!("{} · {} · step {step}", manifest.source.name, args.data.split),
+        heading: format!("{} · {} · step {step}", manifest.source.name, args.data.view.split),
         subheading: format!(
             "epoch {}, batch {} of {} · {} samples of {height}×{width}{repeats} · seed {} · fingerprint {}",
             batch.epoch(),

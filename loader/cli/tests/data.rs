@@ -90,7 +90,7 @@ fn views_and_mixtures_are_asked_for_by_name() {
     assert!(said.contains("60 of an epoch's 80 from 61 samples"), "{said}");
     let list = data.path().join("keys");
     fs_err::write(&list, "train-00003\ntrain-00004\n\n  train-00009\ntrain-00011\n").unwrap();
-    assert_eq!(order(&["--keys", list.to_str().unwrap()]).0, 4);
+    assert_eq!(order(&["--only-keys", list.to_str().unwrap()]).0, 4);
     assert_eq!(order(&["--caption-words", "1..7", "--fraction", "0.2"]).0, 12);
     assert_eq!(order(&["--shuffle", "block:4x2"]).0, 60);
     assert_eq!(order(&["--shuffle", "shard-buffer"]).0, 60);

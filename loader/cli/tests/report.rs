@@ -219,6 +219,24 @@ fn a_damaged_index_is_an_answer_that_names_it() {
 }
 
 #[test]
+fn views_and_mixtures_are_measured_as_training_gets_them() {
+    let (data, other) = (Spec::train(400).size(2).temporary(), Spec::train(200).size(2).temporary());
+    let (dir, mix) = (text(data.path()), text(other.path()));
+    let samples = |more: &[&str]| {
+        let report = json(&[&[dir, "--batch-size", "20"], more].concat(), 0);
+        report["samples"].as_u64().unwrap()
+    };
+    assert_eq!(samples(&["--fraction", "0.5", "--shuffle", "block:4x16"]), 200);
+    assert_eq!(samples(&["--distinct"]), 400);
+    assert_eq!(samples(&["--mix", mix]), 600);
+    let weighted = run(&[dir, "--mix", &format!("{mix}=1"), "--weight", "1"]);
+    assert_eq!(weighted.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&weighted.stderr).contains("no ideal shuffle"));
+    let imagined = run(&["--synthetic", "1000", "--fraction", "0.5"]);
+    assert_eq!(imagined.status.code(), Some(2));
+}
+
+#[test]
 fn help_has_examples() {
     let output = run(&["--help"]);
     assert!(String::from_utf8(output.stdout).unwrap().contains("  loader report data/coco --shuffle none"));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use loader::report::Delivered;
+use loader::{LoaderConfig, Origin, Remainder, report::Delivered};
 use shard::{Dataset, ShardReader};
 
 use crate::args::ReportArgs;
@@ -21,8 +21,14 @@ pub(super) struct Input {
 
 impl Input {
     pub(super) fn of(args: &ReportArgs) -> Result<Input> {
+        if let (Some(dir), []) = (&args.dir, args.keys.as_slice()) {
+            return of_loader(dir, args);
+        }
+        if !args.view.is_plain() {
+            bail!("views, mixtures and --distinct go with DIR alone, without --keys or --synthetic");
+        }
         let set = match (&args.dir, args.synthetic) {
-            (Some(dir), _) => Some(Set::open(dir, &args.split, !args.keys.is_empty())?),
+            (Some(dir), _) => Some(Set::open(dir, &args.view.split)?),
             (None, Some(samples)) => Some(Set::imagined(samples, args.shard_samples)?),
             (None, None) => None,
         };
@@ -49,14 +55,12 @@ fn shards_of(dir: &Path, split: &str) -> loader::Result<Vec<ShardReader>> {
 }
 
 impl Set {
-    fn open(dir: &Path, split: &str, keys_wanted: bool) -> Result<Set> {
+    fn open(dir: &Path, split: &str) -> Result<Set> {
         let (mut shards, mut source, mut keys) = (Vec::new(), Vec::new(), HashMap::new());
         for (number, shard) in (0..).zip(shards_of(dir, split)?) {
             for row in 0..shard.len() {
                 let row = shard.row(row).map_err(loader::Error::from)?;
-                if keys_wanted {
-                    keys.insert(row.key.to_owned(), source.len() as u64);
-                }
+                keys.insert(row.key.to_owned(), source.len() as u64);
                 shards.push(number);
                 source.push(row.source_row);
             }
@@ -90,13 +94,13 @@ impl Set {
         let shards: Vec<u64> = self.shards.chunk_by(|a, b| a == b).map(|shard| shard.len() as u64).collect();
         let mut epochs = Vec::new();
         for epoch in 0..args.epochs {
-            let order = args.shuffle.epoch_over(args.seed, epoch, &shards)?;
+            let order = args.view.shuffle.epoch_over(args.seed, epoch, &shards)?;
             epochs.push((0..samples).map(|position| order.sample(position)).collect());
         }
         let size = size(args, samples, epochs.len());
         let about = format!(
             "{}, by this loader's order (shuffle {}, seed {}): {size}",
-            self.name, args.shuffle, args.seed
+            self.name, args.view.shuffle, args.seed
         );
         Ok(Input { about, delivered: self.delivered(args, epochs) })
     }
@@ -129,6 +133,57 @@ impl Set {
 fn size(args: &ReportArgs, samples: u64, epochs: usize) -> String {
     let s = if epochs == 1 { "" } else { "s" };
     format!("{samples} samples, {epochs} epoch{s}, batches of {}", args.batch_size)
+}
+
+/// The order of a data set, or of a view or a mixture, as training would have it.
+fn of_loader(dir: &Path, args: &ReportArgs) -> Result<Input> {
+    let config = LoaderConfig {
+        batch_size: usize::try_from(args.batch_size)?,
+        remainder: Some(Remainder::PadLast),
+        seed: args.seed,
+        ..LoaderConfig::default()
+    };
+    let loader = args.view.open(dir, config)?;
+    if loader.draws().iter().any(|part| part.draws != part.samples) {
+        bail!("an epoch that draws samples more or less than once has no ideal shuffle to be held against");
+    }
+    // Those that take part, numbered anew.
+    let (mut shards, mut source, mut number) = (Vec::new(), Vec::new(), HashMap::new());
+    for sample in loader.samples() {
+        let Origin { part, shard, source_row } = loader.origin(sample)?;
+        number.insert(sample, source.len() as u64);
+        shards.push(shard as u64);
+        source.push((part, source_row));
+    }
+    let mut epochs = Vec::new();
+    for epoch in 0..args.epochs {
+        let samples = loader.epoch_samples(epoch)?.map(|sample| Ok(number[&sample?]));
+        epochs.push(samples.collect::<loader::Result<Vec<u64>>>()?);
+    }
+    let samples = loader.len();
+    let about = format!(
+        "split {:?} of {}, by this loader's order (shuffle {}, seed {}): {}",
+        args.view.split,
+        dir.display(),
+        loader.order(),
+        args.seed,
+        size(args, samples, epochs.len())
+    );
+    let delivered = Delivered {
+        shards: Some(shards),
+        source: Some(ranks(&source)),
+        ..Delivered::new(samples, args.batch_size, epochs)
+    };
+    Ok(Input { about, delivered })
+}
+
+/// Each value's place among all.
+fn ranks(values: &[(usize, u64)]) -> Vec<u64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_unstable_by_key(|&place| values[place]);
+    let mut ranks = vec![0; values.len()];
+    order.into_iter().zip(0..).for_each(|(place, rank)| ranks[place] = rank);
+    ranks
 }
 
 /// A line of a key file.
