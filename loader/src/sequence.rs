@@ -80,11 +80,11 @@ impl Sequence {
     /// The samples of `epoch`.
     pub(crate) fn epoch(&self, epoch: u64) -> Result<EpochSamples> {
         let way = if self.is_plain() {
-            Way::Plain(self.order.epoch_over(self.seed, epoch, self.parts[0].shards())?)
+            Way::Plain(Box::new(self.order.epoch_over(self.seed, epoch, self.parts[0].shards())?))
         } else {
             let deal = mixture::Deal::new(self.seed, epoch, &self.draws)?;
             let passes = (0..self.parts.len()).map(|part| self.passes(part, epoch)).collect::<Result<_>>()?;
-            Way::Dealt(deal, passes)
+            Way::Dealt(Box::new(deal), passes)
         };
         let Some((groups, batch_size)) = &self.apart else { return Ok(EpochSamples { way }) };
         let drawn = EpochSamples { way };
@@ -161,8 +161,8 @@ struct Passes {
 
 #[derive(Debug)]
 enum Way {
-    Plain(EpochOrder),
-    Dealt(mixture::Deal, Vec<Passes>),
+    Plain(Box<EpochOrder>),
+    Dealt(Box<mixture::Deal>, Vec<Passes>),
     Listed(Vec<u64>),
 }
 
