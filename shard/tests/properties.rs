@@ -73,6 +73,23 @@ fn damaged_metadata_is_no_panic_and_takes_no_memory() {
     }
 }
 
+/// Found by the fuzz target `index`: a file so short that its head and its tail overlap.
+#[test]
+fn a_head_and_a_tail_with_nothing_between_are_refused() {
+    for between in 0..20 {
+        let bytes = [b"ARROW1\0\0".as_slice(), &vec![0x61; between], b"\xff\0\0\0ARROW1"].concat();
+        for start in 0..bytes.len() - 6 {
+            // Cut out of the middle, so that the two overlap too.
+            let bytes = [&bytes[..8.min(start)], &bytes[start..]].concat();
+            let error = Index::parse(&bytes, Path::new(NAME)).unwrap_err();
+            assert!(error.is_corrupt(), "{error}");
+        }
+    }
+    let found = b"ARROW1\0\0ca\0ARROW1";
+    let error = Index::parse(found, Path::new(NAME)).unwrap_err();
+    assert!(error.to_string().contains("length of the Arrow footer"), "{error}");
+}
+
 #[test]
 fn what_is_written_reads_back() {
     for image in common::images() {

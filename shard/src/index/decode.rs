@@ -289,7 +289,8 @@ impl<'a> File<'a, '_> {
         }
         let bytes = self.word(len - 10, "Arrow footer")? as usize;
         if bytes > METADATA_BYTES_MAX || bytes + 18 > len {
-            let room = METADATA_BYTES_MAX.min(len - 18);
+            // Head and tail may overlap: a file of 10 to 17 bytes has both.
+            let room = METADATA_BYTES_MAX.min(len.saturating_sub(18));
             return Err(self.corrupt(
                 len - 10,
                 "length of the Arrow footer",
