@@ -111,7 +111,7 @@ pub enum Error {
     },
     /// Samples that must not meet, and more of them than batches.
     #[error(
-        "{samples} samples must not meet in a batch, sample {sample} one of them, and an epoch has {batches} batches: \
+        "{samples} samples must not meet in a batch, sample {sample} one of them, and an epoch has {batches} full batches: \
          take smaller batches or smaller groups"
     )]
     TooLargeGroup {
@@ -119,7 +119,7 @@ pub enum Error {
         sample: u64,
         /// How many an epoch has.
         samples: u64,
-        /// How many batches.
+        /// How many full batches.
         batches: u64,
     },
     /// A position inside a batch, or past the epoch.

@@ -86,6 +86,6 @@ fn a_group_larger_than_the_epochs_batches_is_refused_with_its_size() {
     let keys = vec![(0..7).map(|row| testkit::source_id("train", row)).collect()];
     let large = Distinct { captions: false, keys: Arc::new(keys) };
     let error = builder(&data).distinct(large.clone()).build().unwrap_err().to_string();
-    assert!(error.contains("7 samples must not meet") && error.contains("5 batches"), "{error}");
+    assert!(error.contains("7 samples must not meet") && error.contains("5 full batches"), "{error}");
     assert!(builder(&data).batch_size(8).distinct(large).build().is_ok());
 }

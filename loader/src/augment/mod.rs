@@ -3,7 +3,7 @@
 //!
 //! Every draw comes from hash(seed, epoch, sample), so a picture is the same at any number of threads, on any rank and
 //! after a resume. Pictures are bytes again after the resize and after the jitter. Left out: where pixels come from
-//! and go to ([`crate::collate`]).
+//! and go to (`collate`).
 
 mod crop;
 mod jitter;
