@@ -29,22 +29,23 @@ fn a_sound_set_is_sound_in_every_form() {
     }
 }
 
-/// Every byte of the manifest and of one shard's files, and every seventh of the others, each flipped alone: none
+/// Every byte of the manifest and of one shard's files, and every seventh of the others, each flipped alone (every
+/// eleventh of these in other forms than the first): none
 /// passes, and in a tar or an index the very byte is named.
 #[test]
 fn no_changed_byte_passes() {
-    for image in common::images() {
+    for (image, step) in common::images().into_iter().zip([1, 11, 11, 11]) {
         let dir = tempfile::tempdir().unwrap();
         common::write(dir.path(), &image, SampleOrder::Shuffled, 12);
-        no_changed_byte_of_it_passes(dir.path());
+        no_changed_byte_of_it_passes(dir.path(), step);
     }
 }
 
-fn no_changed_byte_of_it_passes(dir: &Path) {
+fn no_changed_byte_of_it_passes(dir: &Path, form_step: usize) {
     for file in common::files(dir) {
         let path = dir.join(&file);
         let sound = std::fs::read(&path).unwrap();
-        let step = if file.starts_with("train/") { 7 } else { 1 };
+        let step = form_step * if file.starts_with("train/") { 7 } else { 1 };
         for position in (0..sound.len()).step_by(step) {
             let mut damaged = sound.clone();
             damaged[position] ^= 1 << (position % 8);
