@@ -180,7 +180,8 @@ impl Loader {
     }
 
     /// What a run that began where `state`'s history does and stands where it stands has delivered, by the data's index
-    /// alone: equal to the state's history where it was a run over this data in this order.
+    /// alone: equal to the state's history where it was a run over this data in this order. It ends with the first epoch
+    /// that has more samples than the history says.
     ///
     /// # Errors
     /// As [`resume`](Self::resume); [`Error::Shard`] where an index row is damaged.
@@ -202,6 +203,9 @@ impl Loader {
                 added.add(&terms, position, source.planned_key(sample)?);
             }
             history.add(added);
+            if history.samples > state.history.samples {
+                break;
+            }
         }
         Ok(history)
     }

@@ -33,14 +33,12 @@ fn line(text: &str) {
 pub(crate) fn packed(dir: &Path, manifest: &Manifest, elapsed: Option<Duration>) {
     let image = &manifest.image;
     let state = if elapsed.is_some() { "wrote" } else { "already complete:" };
-    line(&format!(
-        "{state} {}: {} as {} {}x{}",
-        dir.display(),
-        manifest.source.name,
-        image.format.name(),
-        image.height,
-        image.width
-    ));
+    let sides = if image.varies() {
+        format!("with a shortest side of {}", image.height)
+    } else {
+        format!("{}x{}", image.height, image.width)
+    };
+    line(&format!("{state} {}: {} as {} {sides}", dir.display(), manifest.source.name, image.format.name()));
     for split in &manifest.splits {
         let bytes: u64 = split.shards.iter().map(|shard| shard.tar_bytes + shard.index_bytes).sum();
         let (samples, shards) = (split.samples, split.shards.len());
@@ -167,11 +165,12 @@ pub(crate) fn inspected(dir: &Path, summary: &Summary, list_near: bool, json: bo
     }
     line(&format!("{}: {} ({})", dir.display(), summary.source, summary.source_revision));
     line(&format!(
-        "  {} {} {}x{}, order {}, seed {}, by {}",
+        "  {} {} {}x{} {}, order {}, seed {}, by {}",
         summary.image_format,
         summary.layout,
         summary.height,
         summary.width,
+        summary.resize,
         summary.order,
         summary.seed,
         summary.program

@@ -52,7 +52,7 @@ fn judge(loader: &Loader, state: &LoaderState) -> Result<Option<String>> {
     };
     if replayed.samples != state.history.samples {
         return Ok(Some(format!(
-            "it counts {} samples where the order has {}",
+            "it counts {} samples where the order has {} so far",
             state.history.samples, replayed.samples
         )));
     }

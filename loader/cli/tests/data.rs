@@ -59,6 +59,10 @@ fn a_states_past_is_proved_or_not() {
     let mut lie = state.clone();
     lie.position = 32;
     lies.push((&data, lie, "where the order has 88"));
+    // Ends soon, however far the state says it is.
+    let mut lie = state.clone();
+    lie.epoch = u64::MAX - 1;
+    lies.push((&data, lie, "where the order has 112 so far"));
     lies.push((&other, state.clone(), "fingerprint"));
     let mut lie = state.clone();
     lie.order = "none".to_owned();

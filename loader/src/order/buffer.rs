@@ -31,7 +31,8 @@ impl Drawn {
             start..start + len
         });
         let mut draws = rng::EpochStreams::new(seed, epoch).stream(0, rng::Purpose::Buffer);
-        let mut held: Vec<u64> = Vec::with_capacity(buffer.max(1));
+        // A buffer that is asked for may be larger than what there is to hold.
+        let mut held = Vec::new();
         let mut samples = Vec::new();
         for sample in streamed {
             held.push(sample);
@@ -71,9 +72,13 @@ mod tests {
 
     #[test]
     fn every_sample_once_and_none_before_its_shard_is_streamed() {
-        for (shards, buffer) in
-            [(vec![5u64, 0, 7, 1, 12], 4), (vec![100; 9], 50), (vec![3], 100), (vec![6; 6], 1)]
-        {
+        for (shards, buffer) in [
+            (vec![5u64, 0, 7, 1, 12], 4),
+            (vec![100; 9], 50),
+            (vec![3], 100),
+            (vec![6; 6], 1),
+            (vec![9; 3], usize::MAX),
+        ] {
             let len: u64 = shards.iter().sum();
             let drawn = Drawn::shard_buffer(4, 2, &shards, buffer).unwrap();
             let mut seen: Vec<u64> = (0..len).map(|position| drawn.forward(position)).collect();

@@ -82,6 +82,11 @@ fn the_shortest_side_leaves_pictures_their_proportions() {
         let sides: Vec<_> = (0..3).map(|number| shards[0].row(number).unwrap()).collect();
         let sides: Vec<_> = sides.iter().map(|row| (row.height, row.width)).collect();
         assert_eq!(sides, [(32, 128), (128, 32), (32, 32)], "{out}");
+        let again =
+            ["--dataset", "folder", "--from", "source", "--out", out, "--size", "32", "--shards", "1"];
+        let more = ["--val", "0", "--order", "source", "--resize", "shortest-side"];
+        let again = prep(&[&again[..], &more, store].concat(), dir).expect(0);
+        assert!(again.out.contains("with a shortest side of 32"), "{}", again.out);
         prep(&["inspect", out, "--grid", "grid.png", "--html", "page.html", "--near"], dir).expect(0);
     }
     // A picture so long that the format cannot hold it is left out by name.

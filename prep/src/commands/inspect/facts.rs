@@ -30,6 +30,8 @@ pub struct Summary {
     pub image_format: String,
     /// chw or hwc.
     pub layout: String,
+    /// How pictures were brought to their size; of shortest-side, height and width are the shorter one.
+    pub resize: String,
     /// Rows of the stored pictures.
     pub height: u32,
     /// Columns of the stored pictures.
@@ -269,6 +271,7 @@ impl Summary {
             order: if manifest.order == SampleOrder::Source { "source" } else { "shuffled" }.to_owned(),
             image_format: manifest.image.format.name().to_owned(),
             layout: manifest.image.layout.name().to_owned(),
+            resize: manifest.image.resize.clone(),
             height: manifest.image.height,
             width: manifest.image.width,
             splits: manifest.splits.iter().zip(facts).map(|(split, facts)| facts.summary(split)).collect(),

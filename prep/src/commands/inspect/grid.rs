@@ -32,9 +32,10 @@ pub(super) fn draw(dataset: &Dataset, args: &InspectArgs, path: &Path) -> Result
     let sheet = picture::Sheet {
         heading: format!("{} · {name}", manifest.source.name),
         subheading: format!(
-            "{count} of {total} samples · {}×{} {} · fingerprint {}",
+            "{count} of {total} samples · {}×{} {} {} · fingerprint {}",
             image.height,
             image.width,
+            image.resize,
             image.format.name(),
             &manifest.fingerprint[..12]
         ),

@@ -81,7 +81,7 @@ fn head(html: &mut String, dataset: &Dataset, summary: &Summary) {
         summary.layout,
         summary.height,
         summary.width,
-        image.resize,
+        summary.resize,
         image.quality.map(|quality| format!(", quality {quality}")).unwrap_or_default()
     );
     let facts = [
