@@ -13,6 +13,7 @@ use std::{
 use shard::{ImageFormat, Layout, Row, ShardReader};
 
 use crate::{
+    ahead::{Ahead, CHUNK_SAMPLES},
     augment::{self, Drawn, Picture},
     batch::Batch,
     buffer::{Aligned, Buffer, PixelBuffer, Pool},
@@ -49,6 +50,7 @@ pub(crate) struct Source {
     pub(crate) config: LoaderConfig,
     pub(crate) plan: Plan,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) ahead: Ahead,
     pub(crate) counters: Counters,
     pub(crate) checked: Checked,
     pub(crate) substitutions: Substitutions,
@@ -79,6 +81,8 @@ pub(crate) struct EpochJob {
     pub(crate) samples: EpochSamples,
     pub(crate) terms: Terms,
     pub(crate) streams: EpochStreams,
+    /// The slot after the last one that was named to the kernel ([`crate::ahead`]).
+    pub(crate) named: AtomicU64,
     pub(crate) epoch: u64,
 }
 
@@ -110,6 +114,9 @@ impl Job for EpochJob {
         let buffer = batch.buffer_mut();
         for (place, position) in planned.positions().enumerate() {
             let sample = source.sequence.sample(&self.samples, position)?;
+            if (place as u64).is_multiple_of(CHUNK_SAMPLES) {
+                self.read_ahead(number, place as u64, sample);
+            }
             self.add(sample, place, buffer, scratch)?;
         }
         let added = self.record(number, &batch)?;
@@ -119,6 +126,31 @@ impl Job for EpochJob {
 }
 
 impl EpochJob {
+    /// Sees to it that the samples from a chunk on are on their way, where they lie on a disk.
+    fn read_ahead(&self, number: u64, place: u64, sample: u64) {
+        let source = &self.source;
+        let batch_size = source.plan.rank_batch_size();
+        let batch = number * batch_size;
+        if !source.ahead.is_cold() {
+            if !source.ahead.waits_for(&source.store, sample) {
+                return;
+            }
+            // Other workers may be some batches behind.
+            let behind = batch_size.saturating_mul(source.config.threads as u64);
+            self.named.fetch_max(batch.saturating_sub(behind), Relaxed);
+        }
+        let end = source.plan.batch_count() * batch_size;
+        let mut extra = 0;
+        while let Some(first) = source.ahead.claim(&self.named, batch + place, &mut extra) {
+            let slots = first..first.saturating_add(CHUNK_SAMPLES).min(end);
+            let samples = slots.map_while(|slot| {
+                let position = source.plan.batch(slot / batch_size).position(slot % batch_size);
+                source.sequence.sample(&self.samples, position).ok()
+            });
+            source.ahead.name(&source.store, samples);
+        }
+    }
+
     /// What a batch, of all ranks, adds to the history: of the other ranks' samples only the keys are read, and where
     /// one took a damaged one's place, the damaged one's counts.
     fn record(&self, number: u64, batch: &Batch) -> Result<Added> {

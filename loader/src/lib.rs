@@ -30,6 +30,7 @@
 //!
 //! Left out: tensors, and any knowledge of the training that the batches are for.
 
+mod ahead;
 pub mod augment;
 mod batch;
 mod buffer;

@@ -2,13 +2,17 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
 use shard::Dataset;
 
 use crate::{
+    ahead::Ahead,
     batch::Batch,
     buffer::Pool,
     builder::LoaderBuilder,
@@ -94,6 +98,10 @@ impl Loader {
         }
         let checked =
             if config.check == Check::First { Checked::new(store.len()) } else { Checked::default() };
+        if order != Order::None {
+            store.advise_random();
+        }
+        let ahead = Ahead::new(&store);
         // One batch in the consumer's hands beside those in the making.
         let pool = Arc::new(Pool::new(config.depth() + 1));
         let counters = Counters::default();
@@ -106,6 +114,7 @@ impl Loader {
             config,
             plan,
             pool,
+            ahead,
             counters,
             checked,
             substitutions,
@@ -141,6 +150,7 @@ impl Loader {
             samples: source.sequence.epoch(epoch)?,
             terms: Terms::new(epoch),
             streams: EpochStreams::new(seed, epoch),
+            named: AtomicU64::new(0),
             epoch,
         };
         let batches = Prefetch::start(job, first, end, source.config.threads, source.config.depth())?;

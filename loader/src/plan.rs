@@ -48,6 +48,11 @@ impl PlannedBatch {
         self.first_slot
     }
 
+    /// The position of the sample at `place`, which is below [`len`](Self::len).
+    pub(crate) fn position(self, place: u64) -> u64 {
+        (self.first_slot + place) % self.samples
+    }
+
     /// The positions in the epoch's order, in the order of delivery; padding starts again at position 0.
     pub fn positions(self) -> impl Iterator<Item = u64> {
         (self.first_slot..self.first_slot + self.len).map(move |slot| slot % self.samples)

@@ -1,7 +1,7 @@
 //! Mapped shards under one numbering: those of a split, or of several data sets' splits one after the other. Left out:
 //! any order, and what a payload means ([`crate::collate`]).
 
-use shard::{Dataset, ImageSettings, Row, ShardReader};
+use shard::{Dataset, ImageSettings, Row, ShardReader, mmap::Advice};
 
 use crate::error::{Error, Result};
 
@@ -74,6 +74,15 @@ impl Store {
         let shards = first_shard..self.shards.len();
         self.parts.push(StorePart { dataset, split, first, len: end - first, shards });
         Ok(())
+    }
+
+    /// Tells the kernel that samples are read in no order: that its own guesses at what comes next are wrong.
+    pub(crate) fn advise_random(&self) {
+        self.shards.iter().for_each(|shard| shard.advise(Advice::Random));
+    }
+
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards.len()
     }
 
     pub(crate) fn len(&self) -> u64 {

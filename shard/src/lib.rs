@@ -64,7 +64,7 @@ mod writer;
 
 pub use dataset::Dataset;
 pub use error::{Corruption, Error, Result};
-pub use index::{Captions, Index, IndexRow, Payload, Row};
+pub use index::{Captions, CaptionsIter, Index, IndexRow, Payload, Row};
 pub use manifest::{LeftOut, Manifest, SampleOrder, ShardEntry, SideTableEntry, SourceInfo, SplitEntry};
 pub use new_file::{NewFile, replace_file};
 pub use reader::ShardReader;

@@ -1,6 +1,9 @@
 //! The one place that maps files. It lends `&[u8]` and gives advice to the kernel; what the bytes mean is left
 //! to the others.
-#![expect(unsafe_code, reason = "mapping a file is unsafe by nature; this module is its one home")]
+#![expect(
+    unsafe_code,
+    reason = "mapping a file and asking about its faults are unsafe; this module is their one home"
+)]
 
 use std::path::Path;
 
@@ -75,6 +78,23 @@ impl Mapping {
             let _ = self.map.advise_range(advice, offset, bytes);
         }
     }
+}
+
+/// How often this thread has waited for the disk to bring in a page; nothing where the system does not say.
+pub fn major_faults() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: the kernel fills the struct that the pointer leads to, and keeps no pointer; zeroed, it is valid
+        // even where it does not.
+        let usage = unsafe {
+            libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+            usage.assume_init()
+        };
+        u64::try_from(usage.ru_majflt).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 #[cfg(all(test, target_os = "linux"))]

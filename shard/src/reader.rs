@@ -174,6 +174,11 @@ impl ShardReader {
         self.tar.advise(advice, 0, usize::MAX);
     }
 
+    /// Advises the kernel that rows of the index are read soon, in no order.
+    pub fn prefetch_rows(&self) {
+        self.table.advise(Advice::WillNeed, 0, usize::MAX);
+    }
+
     /// Advises the kernel that a payload is read soon.
     pub fn prefetch(&self, payload: Payload) {
         if let (Ok(offset), Ok(bytes)) = (usize::try_from(payload.offset), usize::try_from(payload.bytes)) {

@@ -230,11 +230,33 @@ impl<'a> Captions<'a> {
     }
 }
 
+/// A sample's captions, one after the other.
+#[derive(Debug, Clone)]
+pub struct CaptionsIter<'a> {
+    captions: Captions<'a>,
+    left: std::ops::Range<usize>,
+}
+
+impl<'a> Iterator for CaptionsIter<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.captions.get(self.left.next()?)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.left.size_hint()
+    }
+}
+
+impl ExactSizeIterator for CaptionsIter<'_> {}
+
 impl<'a> IntoIterator for Captions<'a> {
     type Item = &'a str;
-    type IntoIter = Box<dyn Iterator<Item = &'a str> + 'a>;
-    fn into_iter(self) -> Self::IntoIter {
-        Box::new((0..self.len()).filter_map(move |caption| self.get(caption)))
+    type IntoIter = CaptionsIter<'a>;
+
+    fn into_iter(self) -> CaptionsIter<'a> {
+        CaptionsIter { captions: self, left: 0..self.len() }
     }
 }
 

@@ -27,7 +27,7 @@
 mod decode;
 mod encode;
 
-pub use decode::{Captions, Index};
+pub use decode::{Captions, CaptionsIter, Index};
 pub(crate) use encode::encode;
 
 use arrow_schema::{DataType, Field, Schema};
