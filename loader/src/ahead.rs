@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use shard::{ShardReader, mmap::major_faults};
 
-use crate::store::Store;
+use crate::{draft::PART_SAMPLES, store::Store};
 
 /// Bytes that are named before their turn: some hundred reads of 150 kB, more than disks serve at a time.
 const AHEAD_BYTES: u64 = 64 << 20;
 
-/// Samples that are looked at, and named, together.
-pub(crate) const CHUNK_SAMPLES: u64 = 16;
+/// Samples that are looked at, and named, together: those that a worker makes together.
+pub(crate) const CHUNK_SAMPLES: u64 = PART_SAMPLES as u64;
 
 /// Chunks that are named once a worker has waited for the disk, before it is looked again.
 const CHUNKS_COLD: u64 = 1024;

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use crate::{
-    buffer::{Buffer, PixelBuffer, Pool},
+    buffer::{Entry, Pool},
+    draft::Filled,
     history::{Added, History},
     plan::PlannedBatch,
 };
@@ -24,7 +25,7 @@ pub enum Pixels<'a> {
 #[derive(Debug)]
 pub struct Batch {
     /// Present until the batch is dropped.
-    buffer: Option<Buffer>,
+    filled: Option<Filled>,
     pool: Arc<Pool>,
     planned: PlannedBatch,
     epoch: u64,
@@ -38,19 +39,16 @@ pub struct Batch {
 
 impl Batch {
     pub(crate) fn new(
-        buffer: Buffer,
+        filled: Filled,
         pool: Arc<Pool>,
         planned: PlannedBatch,
         (epoch, number): (u64, u64),
         (height, width): (usize, usize),
     ) -> Batch {
         let history = History::since(epoch, planned.position);
-        let added = Added::default();
-        Batch { buffer: Some(buffer), pool, planned, epoch, number, height, width, added, history }
-    }
-
-    pub(crate) fn set_added(&mut self, added: Added) {
-        self.added = added;
+        let mut added = Added::default();
+        filled.texts().for_each(|text| added += text.added);
+        Batch { filled: Some(filled), pool, planned, epoch, number, height, width, added, history }
     }
 
     /// Puts the batch behind what was delivered before it.
@@ -66,7 +64,7 @@ impl Batch {
 
     /// How many samples it has, padding included.
     pub fn len(&self) -> usize {
-        self.buffer().entries.len()
+        self.planned.len as usize
     }
 
     /// Whether it has none; no delivered batch is empty.
@@ -91,10 +89,7 @@ impl Batch {
 
     /// The pixels, in whichever form the loader was asked for.
     pub fn pixels(&self) -> Pixels<'_> {
-        match &self.buffer().pixels {
-            PixelBuffer::U8(pixels) => Pixels::U8(pixels.get()),
-            PixelBuffer::F32(pixels) => Pixels::F32(pixels.get()),
-        }
+        self.filled().pixels()
     }
 
     /// The pixels of a loader with [`Output::U8`](crate::Output::U8).
@@ -121,17 +116,18 @@ impl Batch {
 
     /// The key of sample `i` of the batch.
     pub fn key(&self, i: usize) -> &str {
-        self.buffer().key(i)
+        let (text, place) = self.filled().text(i);
+        text.key(place)
     }
 
     /// The number of sample `i` of the batch within its split.
     pub fn sample(&self, i: usize) -> u64 {
-        self.buffer().entries[i].sample
+        self.entry(i).sample
     }
 
     /// The damaged sample whose place sample `i` takes, if it does.
     pub fn instead_of(&self, i: usize) -> Option<u64> {
-        self.buffer().entries[i].instead_of
+        self.entry(i).instead_of
     }
 
     /// The caption of sample `i`: the drawn one, or the first where all come; empty where a sample has none.
@@ -141,7 +137,8 @@ impl Batch {
 
     /// The captions of sample `i` that were asked for: one, or all of them, or none where a sample has none.
     pub fn captions(&self, i: usize) -> impl ExactSizeIterator<Item = &str> {
-        self.buffer().captions(i)
+        let (text, place) = self.filled().text(i);
+        text.captions(place)
     }
 
     /// The epoch that it belongs to.
@@ -164,19 +161,20 @@ impl Batch {
         self.planned.end
     }
 
-    fn buffer(&self) -> &Buffer {
-        self.buffer.as_ref().expect("the buffer leaves only when the batch is dropped")
+    fn entry(&self, i: usize) -> &Entry {
+        let (text, place) = self.filled().text(i);
+        &text.entries[place]
     }
 
-    pub(crate) fn buffer_mut(&mut self) -> &mut Buffer {
-        self.buffer.as_mut().expect("the buffer leaves only when the batch is dropped")
+    fn filled(&self) -> &Filled {
+        self.filled.as_ref().expect("the memory leaves only when the batch is dropped")
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            self.pool.give_back(buffer);
+        if let Some(filled) = self.filled.take() {
+            self.pool.give_back(filled);
         }
     }
 }

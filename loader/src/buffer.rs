@@ -1,55 +1,14 @@
-//! Recycled batch buffers: aligned pixels, a text arena, and the pool that they return to.
+//! What a batch holds beside its pixels, and the pool that a batch's memory returns to.
 //!
-//! Fresh memory costs page faults, which cost more than the copy into it, so a buffer is used again as soon as
-//! its batch is dropped. Left out: what is written into them ([`crate::collate`]).
+//! Fresh memory costs page faults, which cost more than the copy into it, so memory is used again as soon as its batch
+//! is dropped. Left out: the memory itself ([`crate::draft`]), and what is written into it ([`crate::collate`]).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes to which pixels are aligned: a cache line, and the widest vector register.
-pub const PIXEL_ALIGNMENT_BYTES: usize = 64;
-
-/// A fixed-length slice that starts at a multiple of [`PIXEL_ALIGNMENT_BYTES`].
-#[derive(Debug)]
-pub(crate) struct Aligned<T> {
-    values: Vec<T>,
-    start: usize,
-    len: usize,
-}
-
-impl<T: Copy + Default> Aligned<T> {
-    pub(crate) fn new(len: usize) -> Aligned<T> {
-        let spare = PIXEL_ALIGNMENT_BYTES / size_of::<T>().max(1);
-        let values = vec![T::default(); len + spare];
-        // `align_offset` may give up in theory; an unaligned start is slower and no less right.
-        let start = values.as_ptr().align_offset(PIXEL_ALIGNMENT_BYTES).min(spare);
-        Aligned { values, start, len }
-    }
-
-    pub(crate) fn get(&self) -> &[T] {
-        &self.values[self.start..self.start + self.len]
-    }
-
-    pub(crate) fn get_mut(&mut self) -> &mut [T] {
-        &mut self.values[self.start..self.start + self.len]
-    }
-}
-
-/// The pixels of a batch.
-#[derive(Debug)]
-pub(crate) enum PixelBuffer {
-    U8(Aligned<u8>),
-    F32(Aligned<f32>),
-}
-
-impl PixelBuffer {
-    /// How much memory it takes.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            PixelBuffer::U8(pixels) => size_of_val(pixels.get()),
-            PixelBuffer::F32(pixels) => size_of_val(pixels.get()),
-        }
-    }
-}
+use crate::{
+    draft::{Draft, Filled},
+    history::Added,
+};
 
 /// A piece of a buffer's text.
 type Span = std::ops::Range<usize>;
@@ -61,29 +20,27 @@ pub(crate) struct Entry {
     /// The damaged sample whose place it takes.
     pub(crate) instead_of: Option<u64>,
     key: Span,
-    /// Numbers of its captions in `Buffer::captions`.
+    /// Numbers of its captions in `Text::captions`.
     captions: Span,
 }
 
-/// Everything that a batch holds.
-#[derive(Debug)]
-pub(crate) struct Buffer {
-    pub(crate) pixels: PixelBuffer,
+/// Keys and captions of some samples of a batch, one after the other in one string.
+#[derive(Debug, Default)]
+pub(crate) struct Text {
     pub(crate) entries: Vec<Entry>,
     text: String,
     captions: Vec<Span>,
+    /// What they add to the history.
+    pub(crate) added: Added,
 }
 
-impl Buffer {
-    pub(crate) fn new(pixels: PixelBuffer) -> Buffer {
-        Buffer { pixels, entries: Vec::new(), text: String::new(), captions: Vec::new() }
-    }
-
-    /// Forgets the samples and keeps the memory. Pixels stay until they are overwritten.
+impl Text {
+    /// Forgets the samples and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.text.clear();
         self.captions.clear();
+        self.added = Added::default();
     }
 
     pub(crate) fn push<'a>(&mut self, sample: u64, key: &str, captions: impl Iterator<Item = &'a str>) {
@@ -98,7 +55,7 @@ impl Buffer {
 
     /// Forgets all samples but the first `entries`.
     pub(crate) fn truncate(&mut self, entries: usize) {
-        // The text of what is forgotten stays until the buffer is cleared.
+        // The characters of what is forgotten stay until all is cleared.
         self.entries.truncate(entries);
     }
 
@@ -117,7 +74,7 @@ impl Buffer {
     }
 }
 
-/// The buffers that no batch holds at the moment.
+/// The memory that no batch holds at the moment.
 #[derive(Debug)]
 pub(crate) struct Pool {
     state: Mutex<PoolState>,
@@ -126,8 +83,8 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct PoolState {
-    free: Vec<Buffer>,
-    /// Buffers that exist, free or not.
+    free: Vec<Draft>,
+    /// How many exist, free or not.
     alive: usize,
     /// How often one was made past the capacity.
     fresh: u64,
@@ -138,8 +95,8 @@ impl Pool {
         Pool { state: Mutex::default(), capacity }
     }
 
-    /// A free buffer, else a new one by `make`: never a wait. A new one past the capacity is counted.
-    pub(crate) fn take(&self, make: impl FnOnce() -> Buffer) -> Buffer {
+    /// Free memory, else new memory by `make`: never a wait. New memory past the capacity is counted.
+    pub(crate) fn take(&self, make: impl FnOnce() -> Draft) -> Draft {
         let free = {
             let mut state = self.lock();
             let free = state.free.pop();
@@ -149,21 +106,18 @@ impl Pool {
             }
             free
         };
-        free.map_or_else(make, |mut buffer| {
-            buffer.clear();
-            buffer
-        })
+        free.unwrap_or_else(make)
     }
 
-    /// Takes a buffer back; keeps it unless there are more than the capacity.
-    pub(crate) fn give_back(&self, buffer: Buffer) {
+    /// Takes memory back; keeps it unless there is more than the capacity.
+    pub(crate) fn give_back(&self, filled: Filled) {
         let mut state = self.lock();
         if state.alive > self.capacity {
             state.alive -= 1;
             drop(state);
-            drop(buffer);
+            drop(filled);
         } else {
-            state.free.push(buffer);
+            state.free.push(filled.into_draft());
         }
     }
 
@@ -179,34 +133,20 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn buffer() -> Buffer {
-        Buffer::new(PixelBuffer::U8(Aligned::new(10)))
-    }
+    use crate::draft::Kind;
 
     #[test]
-    fn pixels_are_aligned_and_exactly_as_long_as_asked() {
-        for len in [0, 1, 63, 64, 100_000] {
-            let mut bytes = Aligned::<u8>::new(len);
-            let mut floats = Aligned::<f32>::new(len);
-            assert_eq!((bytes.get().len(), floats.get_mut().len()), (len, len));
-            assert_eq!(bytes.get_mut().as_ptr() as usize % PIXEL_ALIGNMENT_BYTES, 0);
-            assert_eq!(floats.get().as_ptr() as usize % PIXEL_ALIGNMENT_BYTES, 0);
-        }
-    }
-
-    #[test]
-    fn text_comes_back_and_a_cleared_buffer_keeps_its_memory() {
-        let mut buffer = buffer();
-        buffer.push(4, "a", ["one", "", "drei"].into_iter());
-        buffer.push(9, "b", std::iter::empty());
-        assert_eq!((buffer.key(0), buffer.key(1)), ("a", "b"));
-        assert_eq!(buffer.captions(0).collect::<Vec<_>>(), ["one", "", "drei"]);
-        assert_eq!((buffer.captions(1).len(), buffer.entries[1].sample), (0, 9));
-        let capacity = buffer.text.capacity();
-        buffer.clear();
-        buffer.push(1, "c", ["two"].into_iter());
-        assert_eq!((buffer.key(0), buffer.text.capacity()), ("c", capacity));
+    fn text_comes_back_and_what_is_cleared_keeps_its_memory() {
+        let mut text = Text::default();
+        text.push(4, "a", ["one", "", "drei"].into_iter());
+        text.push(9, "b", std::iter::empty());
+        assert_eq!((text.key(0), text.key(1)), ("a", "b"));
+        assert_eq!(text.captions(0).collect::<Vec<_>>(), ["one", "", "drei"]);
+        assert_eq!((text.captions(1).len(), text.entries[1].sample), (0, 9));
+        let capacity = text.text.capacity();
+        text.clear();
+        text.push(1, "c", ["two"].into_iter());
+        assert_eq!((text.key(0), text.text.capacity()), ("c", capacity));
     }
 
     #[test]
@@ -214,14 +154,15 @@ mod tests {
         let pool = Pool::new(2);
         let mut made = 0;
         let mut take = || {
-            pool.take(|| {
+            let draft = pool.take(|| {
                 made += 1;
-                buffer()
-            })
+                Draft::new(Kind::U8, 1, 10)
+            });
+            draft.finish().unwrap()
         };
         let held = [take(), take(), take()];
         assert_eq!(pool.fresh(), 1);
-        held.into_iter().for_each(|b| pool.give_back(b));
+        held.into_iter().for_each(|filled| pool.give_back(filled));
         for _ in 0..5 {
             let (a, b) = (take(), take());
             pool.give_back(a);

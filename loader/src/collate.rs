@@ -16,11 +16,12 @@ use crate::{
     ahead::{Ahead, CHUNK_SAMPLES},
     augment::{self, Drawn, Picture},
     batch::Batch,
-    buffer::{Aligned, Buffer, PixelBuffer, Pool},
+    buffer::{Pool, Text},
     config::{Captions, Check, LoaderConfig, OnCorrupt, Output},
     decode::{Decoded, decode},
+    draft::{Draft, Kind, PART_SAMPLES, Part, PartPixels},
     error::{Error, Place, Result, panic_message},
-    history::{Added, Terms},
+    history::Terms,
     order::Order,
     pixels::{self, Target, Values, simd::Stores, write_interleaved, write_planar},
     plan::Plan,
@@ -100,28 +101,47 @@ pub(crate) struct Scratch {
 
 impl Job for EpochJob {
     type Item = Batch;
+    type Draft = Draft;
     type Scratch = Scratch;
 
-    fn make(&self, number: u64, scratch: &mut Scratch) -> Result<Batch> {
+    fn parts(&self) -> usize {
+        (self.source.plan.rank_batch_size() as usize).div_ceil(PART_SAMPLES)
+    }
+
+    fn begin(&self, _: u64) -> Result<Draft> {
+        let source = &self.source;
+        Ok(source.pool.take(|| source.new_draft()))
+    }
+
+    fn fill(&self, number: u64, draft: &Draft, part: usize, scratch: &mut Scratch) -> Result<()> {
         let source = &self.source;
         let planned = source.plan.batch(number);
-        let image = source.store.image();
-        let (height, width) = (image.height as usize, image.width as usize);
-        let buffer = source.pool.take(|| source.new_buffer());
-        // From here on the buffer goes back to the pool by itself, on an error too.
-        let mut batch =
-            Batch::new(buffer, Arc::clone(&source.pool), planned, (self.epoch, number), (height, width));
-        let buffer = batch.buffer_mut();
-        for (place, position) in planned.positions().enumerate() {
-            let sample = source.sequence.sample(&self.samples, position)?;
-            if (place as u64).is_multiple_of(CHUNK_SAMPLES) {
-                self.read_ahead(number, place as u64, sample);
+        let first = (part * PART_SAMPLES) as u64;
+        let end = planned.len.min(first + PART_SAMPLES as u64);
+        let mut lent = draft.lend(part).expect("each part is made once");
+        for place in first..end {
+            let sample = source.sequence.sample(&self.samples, planned.position(place))?;
+            if place == first {
+                self.read_ahead(number, place, sample);
             }
-            self.add(sample, place, buffer, scratch)?;
+            self.add(sample, (place - first) as usize, &mut lent, scratch)?;
         }
-        let added = self.record(number, &batch)?;
-        batch.set_added(added);
-        Ok(batch)
+        self.record(number, (first, end), &mut lent)
+    }
+
+    fn finish(&self, number: u64, draft: Draft) -> Result<Batch> {
+        let source = &self.source;
+        let image = source.store.image();
+        let sides = (image.height as usize, image.width as usize);
+        let filled = draft.finish().expect("its workers are done with it");
+        let planned = source.plan.batch(number);
+        Ok(Batch::new(filled, Arc::clone(&source.pool), planned, (self.epoch, number), sides))
+    }
+
+    fn give_up(&self, draft: Draft) {
+        if let Some(filled) = draft.finish() {
+            self.source.pool.give_back(filled);
+        }
     }
 }
 
@@ -151,26 +171,40 @@ impl EpochJob {
         }
     }
 
-    /// What a batch, of all ranks, adds to the history: of the other ranks' samples only the keys are read, and where
-    /// one took a damaged one's place, the damaged one's counts.
-    fn record(&self, number: u64, batch: &Batch) -> Result<Added> {
+    /// What a part of a batch adds to the history: its own samples, and of the other ranks' a part as large. Of those only
+    /// the keys are read, and where a sample took a damaged one's place, the damaged one's counts.
+    fn record(&self, number: u64, (first, end): (u64, u64), part: &mut Part<'_>) -> Result<()> {
         let source = &self.source;
-        let first = source.plan.batch(number).first_slot();
-        let mut added = Added::default();
-        for position in source.plan.global(number) {
-            let place = position.checked_sub(first).filter(|&place| place < batch.valid_count() as u64);
-            let key = match place.map(|place| place as usize) {
-                Some(place) if batch.instead_of(place).is_none() => batch.key(place),
-                _ => source.planned_key(source.sequence.sample(&self.samples, position)?)?,
-            };
-            added.add(&self.terms, position, key);
+        let planned = source.plan.batch(number);
+        let ranks = u64::from(source.config.world.world_size());
+        let global = source.plan.global(number);
+        let own = planned.first_slot()..planned.first_slot() + planned.valid_count;
+        for position in (first..end).flat_map(|place| (0..ranks).map(move |rank| place * ranks + rank)) {
+            let position = global.start + position;
+            if position >= global.end {
+                break;
+            }
+            if !own.contains(&position) {
+                let key = source.planned_key(source.sequence.sample(&self.samples, position)?)?;
+                part.text.added.add(&self.terms, position, key);
+            }
         }
-        Ok(added)
+        for place in first..end.min(planned.valid_count) {
+            let (position, entry) = (planned.position(place), (place - first) as usize);
+            let key = match part.text.entries[entry].instead_of {
+                None => part.text.key(entry),
+                Some(sample) => source.planned_key(sample)?,
+            };
+            let mut added = part.text.added;
+            added.add(&self.terms, position, key);
+            part.text.added = added;
+        }
+        Ok(())
     }
 
-    /// Reads a sample, or what takes its place, into its place in a batch.
-    fn add(&self, sample: u64, place: usize, buffer: &mut Buffer, scratch: &mut Scratch) -> Result<()> {
-        let error = match self.read(sample, place, buffer, scratch) {
+    /// Reads a sample, or what takes its place, into its place in a part.
+    fn add(&self, sample: u64, place: usize, part: &mut Part<'_>, scratch: &mut Scratch) -> Result<()> {
+        let error = match self.read(sample, place, part, scratch) {
             Err(error) if self.source.config.on_corrupt == OnCorrupt::Substitute && error.is_sample() => {
                 error
             }
@@ -179,10 +213,10 @@ impl EpochJob {
         let source = &self.source;
         let mut draws = self.streams.stream(sample, Purpose::Substitute);
         for _ in 0..SUBSTITUTES_MAX {
-            buffer.truncate(place);
+            part.text.truncate(place);
             let by = source.sequence.neighbour(&source.store, sample, &mut draws);
-            if self.read(by, place, buffer, scratch).is_ok() {
-                buffer.entries[place].instead_of = Some(sample);
+            if self.read(by, place, part, scratch).is_ok() {
+                part.text.entries[place].instead_of = Some(sample);
                 let problem = error.to_string();
                 source.substitutions.add(Substitution { epoch: self.epoch, sample, by, problem });
                 return Ok(());
@@ -191,8 +225,8 @@ impl EpochJob {
         Err(error)
     }
 
-    /// Reads a sample into its place in a batch; damage and panics come out as errors that name it.
-    fn read(&self, sample: u64, place: usize, buffer: &mut Buffer, scratch: &mut Scratch) -> Result<()> {
+    /// Reads a sample into its place in a part; damage and panics come out as errors that name it.
+    fn read(&self, sample: u64, place: usize, part: &mut Part<'_>, scratch: &mut Scratch) -> Result<()> {
         let source = &self.source;
         let (shard, number) = source.store.locate(sample)?;
         let mut at = None;
@@ -200,13 +234,13 @@ impl EpochJob {
             let mut clock = Clock::start(source.config.profile.then_some(&source.counters.stages));
             let row = shard.row(number)?;
             at = Some(row);
-            self.write_text(sample, &row, buffer);
+            self.write_text(sample, &row, part.text);
             let image = source.store.image();
             let sides = (row.height as usize, row.width as usize);
             let size = (image.height as usize, image.width as usize);
             let augment = source.config.augment.as_ref();
             let drawn = augment.map(|augment| augment.draw(&self.streams, sample, sides, size));
-            let target = source.target(&mut buffer.pixels, place);
+            let target = source.target(part, place);
             clock.was(Stage::Rows);
             source.read_pixels(sample, shard, &row, drawn, target, (scratch, &mut clock))
         };
@@ -222,16 +256,14 @@ impl EpochJob {
         })
     }
 
-    fn write_text(&self, sample: u64, row: &Row<'_>, buffer: &mut Buffer) {
+    fn write_text(&self, sample: u64, row: &Row<'_>, text: &mut Text) {
         let captions = row.captions;
         match self.source.config.captions {
-            Captions::All => {
-                buffer.push(sample, row.key, (0..captions.len()).filter_map(|i| captions.get(i)))
-            }
-            Captions::First => buffer.push(sample, row.key, captions.get(0).into_iter()),
+            Captions::All => text.push(sample, row.key, (0..captions.len()).filter_map(|i| captions.get(i))),
+            Captions::First => text.push(sample, row.key, captions.get(0).into_iter()),
             Captions::Random => {
                 let draw = self.streams.stream(sample, Purpose::Caption).below(captions.len() as u64);
-                buffer.push(sample, row.key, captions.get(draw as usize).into_iter());
+                text.push(sample, row.key, captions.get(draw as usize).into_iter());
             }
         }
     }
@@ -247,25 +279,25 @@ impl Source {
         }
     }
 
-    fn new_buffer(&self) -> Buffer {
-        let values = self.plan.rank_batch_size() as usize * self.store.image().pixel_bytes();
-        Buffer::new(match self.config.output {
-            Output::U8 => PixelBuffer::U8(Aligned::new(values)),
-            Output::F32(_) => PixelBuffer::F32(Aligned::new(values)),
-        })
+    fn new_draft(&self) -> Draft {
+        let kind = match self.config.output {
+            Output::U8 => Kind::U8,
+            Output::F32(_) => Kind::F32,
+        };
+        Draft::new(kind, self.plan.rank_batch_size() as usize, self.store.image().pixel_bytes())
     }
 
-    /// The place of a sample in a batch.
-    fn target<'a>(&self, pixels: &'a mut PixelBuffer, place: usize) -> Target<'a> {
+    /// The place of a sample in a part.
+    fn target<'a>(&self, part: &'a mut Part<'_>, place: usize) -> Target<'a> {
         let values = self.store.image().pixel_bytes();
         let range = place * values..(place + 1) * values;
-        let stores = Stores::of_batch(pixels.bytes());
-        let values = match (pixels, self.config.output) {
-            (PixelBuffer::U8(pixels), _) => Values::U8(&mut pixels.get_mut()[range]),
-            (PixelBuffer::F32(pixels), Output::F32(normalize)) => {
-                Values::F32(&mut pixels.get_mut()[range], normalize.affine())
+        let stores = Stores::of_batch(part.batch_bytes);
+        let values = match (&mut part.pixels, self.config.output) {
+            (PartPixels::U8(pixels), _) => Values::U8(&mut pixels[range]),
+            (PartPixels::F32(pixels), Output::F32(normalize)) => {
+                Values::F32(&mut pixels[range], normalize.affine())
             }
-            (PixelBuffer::F32(_), Output::U8) => unreachable!("buffers are made for the loader's one output"),
+            (PartPixels::F32(_), Output::U8) => unreachable!("memory is made for the loader's one output"),
         };
         Target { values, stores }
     }

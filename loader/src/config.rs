@@ -122,7 +122,7 @@ pub struct LoaderConfig {
     pub profile: bool,
     /// Worker threads; 0 means the consumer's own; default one per core.
     pub threads: usize,
-    /// Batches made or in the making ahead of the consumer; default one per worker, at least 2.
+    /// Batches made or in the making ahead of the consumer; default 2, for workers make one together.
     pub queue_depth: Option<usize>,
     /// This process among those that share the epoch; default alone.
     pub world: World,
@@ -200,7 +200,7 @@ impl LoaderConfig {
 
     /// Batches ahead of the consumer.
     pub(crate) fn depth(&self) -> usize {
-        self.queue_depth.unwrap_or(self.threads.max(2))
+        self.queue_depth.unwrap_or(2)
     }
 }
 

@@ -44,6 +44,13 @@ pub struct Added {
     hash: u128,
 }
 
+impl std::ops::AddAssign for Added {
+    fn add_assign(&mut self, other: Added) {
+        self.samples += other.samples;
+        self.hash = self.hash.wrapping_add(other.hash);
+    }
+}
+
 impl Added {
     /// Takes in the sample `key` at `position` of `epoch`.
     pub fn add(&mut self, terms: &Terms, position: u64, key: &str) {

@@ -38,6 +38,7 @@ mod builder;
 mod collate;
 mod config;
 mod decode;
+mod draft;
 mod error;
 mod groups;
 pub mod history;
@@ -61,12 +62,12 @@ mod world;
 
 pub use augment::{Augment, ColorJitter, RandomResizedCrop};
 pub use batch::{Batch, Pixels};
-pub use buffer::PIXEL_ALIGNMENT_BYTES;
 pub use builder::LoaderBuilder;
 pub use config::{
     CLIP_NORMALIZE, Captions, Check, IMAGENET_NORMALIZE, LoaderConfig, NO_NORMALIZE, Normalize, OnCorrupt,
     Output,
 };
+pub use draft::PIXEL_ALIGNMENT_BYTES;
 pub use error::{Error, Place, Result};
 pub use groups::Distinct;
 pub use history::History;

@@ -1,9 +1,10 @@
 //! A bounded pool of worker threads that make numbered items ahead of their consumer, delivered in order.
 //!
-//! Each worker claims the next number, makes that item alone and files it under its number, so what is delivered
-//! does not depend on how many workers there are. A number is claimed only while it is less than `depth` ahead of
-//! the consumer. An error or a panic travels in its item's place: what came before is delivered first, then the
-//! error, then nothing. Left out: what an item is ([`crate::collate`]) and its buffers ([`crate::buffer`]).
+//! Workers make an item together, each some of its parts: so the first one is ready soonest, and few items, whatever the
+//! number of threads, are in the making. What is delivered does not depend on who makes which part. An item is begun only
+//! while it is less than `depth` ahead of the consumer. An error or a panic travels in its item's place, that of the
+//! lowest part where several failed: what came before is delivered first, then the error, then nothing. Left out: what
+//! an item is ([`crate::collate`]) and its memory ([`crate::draft`]).
 
 use std::{
     collections::VecDeque,
@@ -14,14 +15,26 @@ use std::{
 
 use crate::error::{Error, Result, panic_message};
 
-/// How an item is made; called from several threads at once.
+/// How an item is made; called from several threads at once. The outcome may depend on nothing but its number.
 pub(crate) trait Job: Send + Sync + 'static {
     /// What is made.
     type Item: Send + 'static;
-    /// What a worker keeps from one item to the next.
+    /// An item that is not yet made; clones are for the workers that make it together.
+    type Draft: Clone + Send + 'static;
+    /// What a worker keeps from one part to the next.
     type Scratch: Default;
-    /// Makes item `number`. The result may depend on nothing but the number.
-    fn make(&self, number: u64, scratch: &mut Self::Scratch) -> Result<Self::Item>;
+    /// How many parts each item has, one at least.
+    fn parts(&self) -> usize;
+    /// Begins item `number`; may wait for what it needs.
+    fn begin(&self, number: u64) -> Result<Self::Draft>;
+    /// Makes a part.
+    fn fill(&self, number: u64, draft: &Self::Draft, part: usize, scratch: &mut Self::Scratch) -> Result<()>;
+    /// Makes an item of a draft that all its workers are done with.
+    fn finish(&self, number: u64, draft: Self::Draft) -> Result<Self::Item>;
+    /// Takes back a draft of which no item is made.
+    fn give_up(&self, draft: Self::Draft);
+    /// Nothing more is wanted: whatever `begin` waits for in other threads, it gives up.
+    fn stop(&self) {}
 }
 
 /// Items `first..end` of a job, in order.
@@ -36,7 +49,7 @@ pub(crate) struct Prefetch<J: Job> {
 
 struct Shared<J: Job> {
     job: J,
-    state: Mutex<State<J::Item>>,
+    state: Mutex<State<J>>,
     /// Signalled when the item that the consumer waits for is ready.
     ready: Condvar,
     /// Signalled when a worker may claim again, or must stop.
@@ -45,13 +58,36 @@ struct Shared<J: Job> {
     end: u64,
 }
 
-struct State<T> {
-    /// The next number that no worker has claimed.
-    claim: u64,
+struct State<J: Job> {
     /// The next number to deliver; `items[k]` is number `deliver + k`.
     deliver: u64,
-    items: VecDeque<Option<Result<T>>>,
+    items: VecDeque<Item<J>>,
     stopped: bool,
+}
+
+/// An item on its way.
+enum Item<J: Job> {
+    /// Some worker begins it.
+    Begun,
+    Making(Making<J>),
+    Ready(Result<J::Item>),
+    Taken,
+}
+
+struct Making<J: Job> {
+    draft: J::Draft,
+    parts: usize,
+    /// The next part that nobody has claimed, and how many are not done.
+    claim: usize,
+    left: usize,
+    /// The lowest part that failed.
+    problem: Option<(usize, Error)>,
+}
+
+/// What a worker does next.
+enum Work<J: Job> {
+    Begin(u64),
+    Fill(u64, usize, J::Draft),
 }
 
 impl<J: Job> Prefetch<J> {
@@ -61,7 +97,7 @@ impl<J: Job> Prefetch<J> {
     /// # Errors
     /// [`Error::Spawn`] where the system refuses a thread.
     pub(crate) fn start(job: J, first: u64, end: u64, threads: usize, depth: usize) -> Result<Prefetch<J>> {
-        let state = State { claim: first, deliver: first, items: VecDeque::new(), stopped: false };
+        let state = State { deliver: first, items: VecDeque::new(), stopped: false };
         let shared = Arc::new(Shared {
             job,
             state: Mutex::new(state),
@@ -72,8 +108,8 @@ impl<J: Job> Prefetch<J> {
         });
         let inline = (threads == 0).then(J::Scratch::default);
         let mut prefetch = Prefetch { shared, workers: Vec::new(), inline, failed: false };
-        let useful =
-            threads.min(depth.max(1)).min(usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX));
+        let items = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX).min(depth.max(1));
+        let useful = threads.min(items.saturating_mul(prefetch.shared.job.parts()));
         for worker in 0..useful {
             let shared = Arc::clone(&prefetch.shared);
             let thread = std::thread::Builder::new().name(format!("loader-{worker}"));
@@ -93,7 +129,20 @@ impl<J: Job> Prefetch<J> {
             state.deliver += 1;
             state.deliver - 1
         };
-        Some(self.shared.make(number, scratch))
+        let shared = &self.shared;
+        let draft = match shared.caught(number, scratch, |_| shared.job.begin(number)) {
+            Ok(draft) => draft,
+            Err(error) => return Some(Err(error)),
+        };
+        for part in 0..shared.job.parts() {
+            let filled =
+                shared.caught(number, scratch, |scratch| shared.job.fill(number, &draft, part, scratch));
+            if let Err(error) = filled {
+                shared.job.give_up(draft);
+                return Some(Err(error));
+            }
+        }
+        Some(shared.caught(number, scratch, |_| shared.job.finish(number, draft)))
     }
 
     fn next_prefetched(&mut self) -> Option<Result<J::Item>> {
@@ -102,7 +151,10 @@ impl<J: Job> Prefetch<J> {
             return None;
         }
         let item = loop {
-            if let Some(item) = state.items.front_mut().and_then(Option::take) {
+            if let Some(front) = state.items.front_mut()
+                && matches!(front, Item::Ready(_))
+                && let Item::Ready(item) = std::mem::replace(front, Item::Taken)
+            {
                 break item;
             }
             state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -117,9 +169,15 @@ impl<J: Job> Prefetch<J> {
     fn stop(&mut self) {
         self.shared.lock().stopped = true;
         self.shared.room.notify_all();
+        self.shared.job.stop();
         for worker in self.workers.drain(..) {
             // A worker's panics are caught where they happen; one that got past is no reason to panic here.
             let _ = worker.join();
+        }
+        for item in std::mem::take(&mut self.shared.lock().items) {
+            if let Item::Making(making) = item {
+                self.shared.job.give_up(making.draft);
+            }
         }
     }
 }
@@ -147,14 +205,20 @@ impl<J: Job> Drop for Prefetch<J> {
 }
 
 impl<J: Job> Shared<J> {
-    fn lock(&self) -> MutexGuard<'_, State<J::Item>> {
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
         // The state is only ever changed by code that cannot panic between two consistent states.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn make(&self, number: u64, scratch: &mut J::Scratch) -> Result<J::Item> {
-        match catch_unwind(AssertUnwindSafe(|| self.job.make(number, scratch))) {
-            Ok(item) => item,
+    /// A panic as an error that names the item.
+    fn caught<T>(
+        &self,
+        number: u64,
+        scratch: &mut J::Scratch,
+        make: impl FnOnce(&mut J::Scratch) -> Result<T>,
+    ) -> Result<T> {
+        match catch_unwind(AssertUnwindSafe(|| make(scratch))) {
+            Ok(made) => made,
             Err(panic) => {
                 *scratch = J::Scratch::default();
                 Err(Error::WorkerPanic { batch: number, message: panic_message(&*panic) })
@@ -162,17 +226,30 @@ impl<J: Job> Shared<J> {
         }
     }
 
-    fn claim(&self) -> Option<u64> {
+    /// Waits for something to do; nothing once there will be no more.
+    fn claim(&self) -> Option<Work<J>> {
         let mut state = self.lock();
         loop {
-            if state.stopped || state.claim >= self.end {
+            if state.stopped {
                 return None;
             }
-            if state.claim < state.deliver.saturating_add(self.depth) {
-                let number = state.claim;
-                state.claim += 1;
-                state.items.push_back(None);
-                return Some(number);
+            let deliver = state.deliver;
+            let mut making = state.items.iter_mut().zip(deliver..);
+            let claimed = making.find_map(|(item, number)| match item {
+                Item::Making(making) => Some((number, making.claim()?, making.draft.clone())),
+                Item::Begun | Item::Ready(_) | Item::Taken => None,
+            });
+            if let Some((number, part, draft)) = claimed {
+                return Some(Work::Fill(number, part, draft));
+            }
+            let next = deliver + state.items.len() as u64;
+            if next < self.end && next < deliver.saturating_add(self.depth) {
+                state.items.push_back(Item::Begun);
+                return Some(Work::Begin(next));
+            }
+            if next >= self.end && state.items.iter().all(|item| matches!(item, Item::Ready(_) | Item::Taken))
+            {
+                return None;
             }
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -180,17 +257,86 @@ impl<J: Job> Shared<J> {
 
     fn work(&self) {
         let mut scratch = J::Scratch::default();
-        while let Some(number) = self.claim() {
-            let item = self.make(number, &mut scratch);
-            let mut state = self.lock();
-            // The consumer cannot have passed a number that was not filed.
-            let place = (number - state.deliver) as usize;
-            state.items[place] = Some(item);
-            drop(state);
-            if place == 0 {
-                self.ready.notify_one();
+        while let Some(work) = self.claim() {
+            match work {
+                Work::Begin(number) => {
+                    let begun = self.caught(number, &mut scratch, |_| self.job.begin(number));
+                    let parts = self.job.parts();
+                    let making =
+                        |draft| Item::Making(Making { draft, parts, claim: 0, left: parts, problem: None });
+                    self.put(number, begun.map_or_else(|error| Item::Ready(Err(error)), making));
+                }
+                Work::Fill(number, part, draft) => {
+                    let filled = self
+                        .caught(number, &mut scratch, |scratch| self.job.fill(number, &draft, part, scratch));
+                    // Whoever finishes is to be the draft's only holder.
+                    drop(draft);
+                    if let Some((draft, problem)) = self.done(number, part, filled) {
+                        let item = match problem {
+                            None => self.caught(number, &mut scratch, |_| self.job.finish(number, draft)),
+                            Some(error) => {
+                                self.job.give_up(draft);
+                                Err(error)
+                            }
+                        };
+                        self.put(number, Item::Ready(item));
+                    }
+                }
             }
         }
+    }
+
+    /// Files how a part came out; the draft where it was the last one.
+    fn done(&self, number: u64, part: usize, filled: Result<()>) -> Option<(J::Draft, Option<Error>)> {
+        let mut state = self.lock();
+        let item = state.place(number)?;
+        let Item::Making(making) = item else { return None };
+        making.left -= 1;
+        if let Err(error) = filled
+            && making.problem.as_ref().is_none_or(|(lowest, _)| part < *lowest)
+        {
+            // Parts after it need not be made: those before it decide which error it is.
+            making.left -= making.parts - making.claim;
+            making.claim = making.parts;
+            making.problem = Some((part, error));
+        }
+        if making.left > 0 {
+            return None;
+        }
+        let Item::Making(making) = std::mem::replace(item, Item::Begun) else { return None };
+        Some((making.draft, making.problem.map(|(_, error)| error)))
+    }
+
+    /// Puts an item's next state in its place, and wakes whom it concerns.
+    fn put(&self, number: u64, item: Item<J>) {
+        let mut state = self.lock();
+        let is_front = number == state.deliver;
+        let is_ready = matches!(item, Item::Ready(_));
+        let Some(place) = state.place(number) else { return };
+        *place = item;
+        drop(state);
+        if is_ready && is_front {
+            self.ready.notify_one();
+        }
+        // Others help to make it, or may go home after the last one.
+        self.room.notify_all();
+    }
+}
+
+impl<J: Job> State<J> {
+    fn place(&mut self, number: u64) -> Option<&mut Item<J>> {
+        self.items.get_mut(usize::try_from(number.checked_sub(self.deliver)?).ok()?)
+    }
+}
+
+impl<J: Job> Making<J> {
+    /// The next part, if any is left.
+    fn claim(&mut self) -> Option<usize> {
+        let part = self.claim;
+        (part < self.parts).then(|| {
+            self.claim += 1;
+            part
+        })
     }
 }
 
@@ -202,13 +348,17 @@ mod tests {
         time::Duration,
     };
 
+    const PARTS: usize = 5;
+
     #[derive(Default)]
     struct Squares {
         made: Arc<AtomicU64>,
+        given_up: Arc<AtomicU64>,
         /// Held as long as any worker holds the job.
         #[expect(dead_code, reason = "counted, not read")]
         token: Arc<()>,
-        fail_at: Option<u64>,
+        /// Items, and which of their parts fail.
+        fail_at: Option<(u64, [bool; PARTS])>,
         panic_at: Option<u64>,
         /// Sleeps longer for even numbers, so that later items are ready first.
         uneven: bool,
@@ -216,17 +366,38 @@ mod tests {
 
     impl Job for Squares {
         type Item = u64;
+        type Draft = Arc<AtomicU64>;
         type Scratch = ();
-        fn make(&self, number: u64, (): &mut ()) -> Result<u64> {
+
+        fn parts(&self) -> usize {
+            PARTS
+        }
+
+        fn begin(&self, _: u64) -> Result<Arc<AtomicU64>> {
             self.made.fetch_add(1, Ordering::SeqCst);
-            if self.uneven && number.is_multiple_of(2) {
-                std::thread::sleep(Duration::from_millis(2));
+            Ok(Arc::default())
+        }
+
+        fn fill(&self, number: u64, draft: &Arc<AtomicU64>, part: usize, (): &mut ()) -> Result<()> {
+            if self.uneven && (number + part as u64).is_multiple_of(2) {
+                std::thread::sleep(Duration::from_micros(500));
             }
-            if self.fail_at == Some(number) {
-                return Err(Error::config("asked to fail"));
+            if self.fail_at.is_some_and(|(at, parts)| at == number && parts[part]) {
+                return Err(Error::config(format!("asked to fail in part {part}")));
             }
             assert!(self.panic_at != Some(number), "asked to panic");
-            Ok(number * number)
+            draft.fetch_add(if part == 0 { number * number } else { 1 << 40 }, Ordering::SeqCst);
+            Ok(())
+        }
+
+        fn finish(&self, _: u64, draft: Arc<AtomicU64>) -> Result<u64> {
+            let sum = Arc::into_inner(draft).expect("the finisher is alone").into_inner();
+            assert_eq!(sum >> 40, PARTS as u64 - 1, "parts were left out or made twice");
+            Ok(sum & ((1 << 40) - 1))
+        }
+
+        fn give_up(&self, _: Arc<AtomicU64>) {
+            self.given_up.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -246,12 +417,21 @@ mod tests {
 
     #[test]
     fn an_error_comes_in_its_place_and_then_the_end() {
-        for threads in [0, 1, 4] {
-            let job = Squares { fail_at: Some(6), uneven: true, ..Squares::default() };
-            let mut items = squares(job, 0, 100, threads);
-            assert_eq!(items.by_ref().take(6).map(Result::unwrap).collect::<Vec<_>>(), [0, 1, 4, 9, 16, 25]);
-            assert!(matches!(items.next(), Some(Err(Error::Config { .. }))));
-            assert!(items.next().is_none() && items.next().is_none());
+        for threads in [0, 1, 4, 9] {
+            for parts in [[false, true, false, true, true], [false, false, false, false, true]] {
+                let job = Squares { fail_at: Some((6, parts)), uneven: true, ..Squares::default() };
+                let (made, given_up) = (Arc::clone(&job.made), Arc::clone(&job.given_up));
+                let mut items = squares(job, 0, 100, threads);
+                let before: Vec<u64> = items.by_ref().take(6).map(Result::unwrap).collect();
+                assert_eq!(before, [0, 1, 4, 9, 16, 25]);
+                // The lowest part's error, whoever was first.
+                let part = parts.iter().position(|&fails| fails).unwrap();
+                let text = items.next().unwrap().unwrap_err().to_string();
+                assert!(text.contains(&format!("in part {part}")), "{text}");
+                assert!(items.next().is_none() && items.next().is_none());
+                // Whatever was begun and not delivered was given back, or made and dropped.
+                assert!((1..=made.load(Ordering::SeqCst) - 6).contains(&given_up.load(Ordering::SeqCst)));
+            }
         }
     }
 
