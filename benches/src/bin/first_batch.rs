@@ -30,7 +30,9 @@ fn main() -> Result<()> {
     let [dir] = &words[..] else { anyhow::bail!("usage: first_batch DIR (made there, 2 GB)") };
     println!("# From the start of a program to its first batch\n");
     println!("Medians of {ROUNDS} runs; u8 batches of {BATCH}, CRC checked.\n");
-    println!("| samples | shards | order | first batch, ms | slowest, ms | asked, ms | memory after 20 batches, MiB | in batches |");
+    println!(
+        "| samples | shards | order | first batch, ms | slowest, ms | asked, ms | memory after 20 batches, MiB | in batches |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for (samples, shards, asked) in SETS {
         let dir = Path::new(dir).join(samples.to_string());
@@ -74,7 +76,8 @@ fn run(dir: &Path, order: Order, batches: usize) -> Result<(f64, u64)> {
 }
 
 fn child(dir: &Path, order: Order, batches: usize) -> Result<()> {
-    let loader = Loader::builder(dir).batch_size(BATCH).remainder(Remainder::DropLast).order(order).build()?;
+    let loader =
+        Loader::builder(dir).batch_size(BATCH).remainder(Remainder::DropLast).order(order).build()?;
     let mut epoch = loader.epoch(0)?;
     let mut sum = 0;
     for number in 0..batches {
@@ -105,7 +108,8 @@ fn make(dir: &Path, samples: u64, shards: u32) -> Result<()> {
             *value = (place as u64 * (row + 1) >> 5) as u8;
         }
         let name = format!("sample-{row:08}");
-        let captions = (0..5).map(|caption| format!("caption {caption} of {name}: a few words about a picture"));
+        let captions =
+            (0..5).map(|caption| format!("caption {caption} of {name}: a few words about a picture"));
         let meta = SampleMeta {
             key: Key::from_source_id(&name),
             source_id: name.clone(),
@@ -121,7 +125,7 @@ fn make(dir: &Path, samples: u64, shards: u32) -> Result<()> {
     let first = writer.commit()?;
     let mut entries = vec![first.clone()];
     for shard in 1..shards {
-        let entry = ShardEntry { shard, ..first.clone() };
+        let entry = ShardEntry { name: format!("shard-{shard:06}"), ..first.clone() };
         fs_err::hard_link(folder.join(first.tar_name()), folder.join(entry.tar_name()))?;
         fs_err::copy(folder.join(first.index_name()), folder.join(entry.index_name()))?;
         entries.push(entry);
