@@ -122,7 +122,8 @@ pub struct LoaderConfig {
     pub profile: bool,
     /// Worker threads; 0 means the consumer's own; default one per core.
     pub threads: usize,
-    /// Batches made or in the making ahead of the consumer; default 2, for workers make one together.
+    /// Batches made ahead of a consumer that is busy; one more is begun while it waits. Default 1, for workers make a batch
+    /// together and it is made while the one before it is used.
     pub queue_depth: Option<usize>,
     /// This process among those that share the epoch; default alone.
     pub world: World,
@@ -200,7 +201,7 @@ impl LoaderConfig {
 
     /// Batches ahead of the consumer.
     pub(crate) fn depth(&self) -> usize {
-        self.queue_depth.unwrap_or(2)
+        self.queue_depth.unwrap_or(1)
     }
 }
 

@@ -102,8 +102,8 @@ impl Loader {
             store.advise_random();
         }
         let ahead = Ahead::new(&store);
-        // One batch in the consumer's hands beside those in the making.
-        let pool = Arc::new(Pool::new(config.depth() + 1));
+        // Beside those ahead, one in the consumer's hands and one that is begun while it waits.
+        let pool = Arc::new(Pool::new(config.depth() + 2));
         let counters = Counters::default();
         let substitutions = Substitutions::default();
         let source = Source {

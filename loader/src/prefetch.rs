@@ -62,6 +62,9 @@ struct State<J: Job> {
     /// The next number to deliver; `items[k]` is number `deliver + k`.
     deliver: u64,
     items: VecDeque<Item<J>>,
+    /// Whether the consumer waits. It then holds no item, most often, so one more may be begun: workers that have no
+    /// part left of the one that is waited for go on with the next.
+    waiting: bool,
     stopped: bool,
 }
 
@@ -97,7 +100,7 @@ impl<J: Job> Prefetch<J> {
     /// # Errors
     /// [`Error::Spawn`] where the system refuses a thread.
     pub(crate) fn start(job: J, first: u64, end: u64, threads: usize, depth: usize) -> Result<Prefetch<J>> {
-        let state = State { deliver: first, items: VecDeque::new(), stopped: false };
+        let state = State { deliver: first, items: VecDeque::new(), waiting: false, stopped: false };
         let shared = Arc::new(Shared {
             job,
             state: Mutex::new(state),
@@ -108,7 +111,7 @@ impl<J: Job> Prefetch<J> {
         });
         let inline = (threads == 0).then(J::Scratch::default);
         let mut prefetch = Prefetch { shared, workers: Vec::new(), inline, failed: false };
-        let items = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX).min(depth.max(1));
+        let items = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX).min(depth.max(1) + 1);
         let useful = threads.min(items.saturating_mul(prefetch.shared.job.parts()));
         for worker in 0..useful {
             let shared = Arc::clone(&prefetch.shared);
@@ -157,8 +160,12 @@ impl<J: Job> Prefetch<J> {
             {
                 break item;
             }
+            if !std::mem::replace(&mut state.waiting, true) {
+                self.shared.room.notify_one();
+            }
             state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
+        state.waiting = false;
         state.items.pop_front();
         state.deliver += 1;
         drop(state);
@@ -243,7 +250,8 @@ impl<J: Job> Shared<J> {
                 return Some(Work::Fill(number, part, draft));
             }
             let next = deliver + state.items.len() as u64;
-            if next < self.end && next < deliver.saturating_add(self.depth) {
+            let depth = self.depth + u64::from(state.waiting);
+            if next < self.end && next < deliver.saturating_add(depth) {
                 state.items.push_back(Item::Begun);
                 return Some(Work::Begin(next));
             }
@@ -453,7 +461,8 @@ mod tests {
         let mut items = squares(job, 0, 1000, 2);
         for taken in 1..50 {
             items.next().unwrap().unwrap();
-            assert!(made.load(Ordering::SeqCst) <= taken + 3);
+            // Three ahead, and one more while it was waited for.
+            assert!(made.load(Ordering::SeqCst) <= taken + 4);
         }
     }
 
@@ -467,5 +476,36 @@ mod tests {
         drop(items);
         // Each worker holds the job; it is dropped only once all of them are gone.
         assert_eq!(Arc::strong_count(&token), 1);
+    }
+
+    /// Many short lives: any number of threads and items, items that fail, consumers that leave at any moment.
+    #[test]
+    fn nothing_hangs_is_lost_or_comes_twice() {
+        let mut state = 0x9E37_79B9_7F4A_7C15u64;
+        let mut draw = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for _ in 0..3_000 {
+            let (first, count, threads, depth) = (draw(50), draw(40), draw(7) as usize, draw(6) as usize);
+            let fails = (draw(3) == 0).then(|| (first + draw(40), [0; PARTS].map(|_| draw(4) == 0)));
+            let taken = draw(60);
+            let token = Arc::new(());
+            let job = Squares { token: Arc::clone(&token), fail_at: fails, ..Squares::default() };
+            let mut items = Prefetch::start(job, first, first + count, threads, depth).unwrap();
+            let fails = fails.filter(|(_, parts)| parts.contains(&true)).map(|(at, _)| at);
+            let mut next = first;
+            for item in items.by_ref().take(taken as usize) {
+                match item {
+                    Ok(square) => assert_eq!((square, Some(next) == fails), (next * next, false)),
+                    Err(_) => assert_eq!(Some(next), fails),
+                }
+                next += 1;
+            }
+            let end = fails.map_or(first + count, |at| (first + count).min(at + 1));
+            assert_eq!(next, end.min(first + taken), "{first} {count} {threads} {depth} {fails:?} {taken}");
+            drop(items);
+            assert_eq!(Arc::strong_count(&token), 1, "a worker is left");
+        }
     }
 }

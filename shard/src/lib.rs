@@ -59,6 +59,7 @@ mod sample;
 pub mod side_table;
 pub mod sides;
 pub mod tar;
+mod unreadable;
 pub mod verify;
 mod writer;
 

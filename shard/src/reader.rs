@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     Error, ImageFormat, ImageSettings, Index, Payload, Result, Row, ShardEntry, checksum,
     mmap::{Advice, Mapping},
-    npy,
+    npy, unreadable,
 };
 
 /// A shard's tar and index, mapped.
@@ -152,16 +152,26 @@ impl ShardReader {
         crc_error(&self.tar_path, payload, bytes, found).at_key(key)
     }
 
-    /// Whether tar and index are still as long as they were mapped, as far as reads have found out. A file cut short
-    /// reads as zeros past its new end, so this is asked after a read and before its bytes are believed.
+    /// Whether tar and index could be read wherever they were, and are as long as they were mapped. A file cut short reads
+    /// as zeros past its new end, and so does a block that the disk does not give back: this is asked after a read and
+    /// before its bytes are believed.
     ///
     /// # Errors
-    /// `Corrupt`, with the length that the file had and the one that it has.
+    /// `Corrupt`, with the length that the file had and the one that it has; or that a part of it cannot be read.
     pub fn check_whole(&self) -> Result<()> {
         for (path, map) in [(&self.tar_path, &self.tar), (&self.index_path, &self.table)] {
             if map.is_cut() {
                 let bytes = map.bytes().len() as u64;
                 let found = fs_err::metadata(path).map_or(0, |metadata| metadata.len());
+                if found == bytes {
+                    // The kernel reports a block that the disk does not give back in the same way.
+                    let problem = "a read of the mapped file failed: the page here";
+                    let (offset, found) = unreadable::find(path, bytes).map_or_else(
+                        || (0, "nothing unreadable now; the system log may say what it was".to_owned()),
+                        |(offset, error)| (offset, error.to_string()),
+                    );
+                    return Err(Error::corrupt(path, offset, problem, "a readable one", found));
+                }
                 let problem = "the file was cut short while it was read: length";
                 return Err(Error::corrupt(path, found.min(bytes), problem, bytes, found));
             }
@@ -211,5 +221,47 @@ pub(crate) fn crc_error(tar_path: &Path, payload: Payload, bytes: &[u8], found: 
             format!("{:08x}", payload.crc32),
             format!("{found:08x}"),
         ),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::{Key, Sample, SampleMeta, ShardWriter};
+
+    /// A bus error over a file that has its full length: what an unreadable block looks like. Here the length comes back
+    /// after the read, for want of a disk that can be broken.
+    #[test]
+    fn a_failed_read_of_a_whole_file_is_no_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = ImageSettings::tensor(64);
+        let mut writer = ShardWriter::create(dir.path(), 0, &image).unwrap();
+        let mut payload = npy::header(&image).to_vec();
+        payload.resize(payload.len() + 3 * 64 * 64, 7);
+        let meta = SampleMeta {
+            key: Key::from_source_id("a"),
+            source_id: "a".to_owned(),
+            source_row: 0,
+            captions: vec!["a caption".to_owned()],
+            original_height: 64,
+            original_width: 64,
+            url: None,
+            license: None,
+        };
+        writer.append(&Sample { meta: &meta, image: &payload }).unwrap();
+        let entry = writer.commit().unwrap();
+        let reader = ShardReader::open(dir.path(), &entry, &image).unwrap();
+        reader.check_whole().unwrap();
+        let row = reader.row(0).unwrap();
+        let file = fs_err::OpenOptions::new().write(true).open(reader.tar_path()).unwrap();
+        file.set_len(0).unwrap();
+        assert_eq!(reader.payload(&row, row.image).unwrap()[8_000], 0);
+        let cut = reader.check_whole().unwrap_err().to_string();
+        assert!(cut.contains("cut short") && cut.contains("found 0"), "{cut}");
+        file.set_len(entry.tar_bytes).unwrap();
+        let error = reader.check_whole().unwrap_err();
+        let text = error.to_string();
+        assert!(error.is_corrupt() && text.contains("a read of the mapped file failed"), "{text}");
+        assert!(text.contains("shard-000000.tar") && !text.contains("cut short"), "{text}");
     }
 }
