@@ -2,7 +2,7 @@
 //! F.2.2). It leaves out where the bits come from (`bits`).
 
 /// Bits that are looked up at once.
-pub(super) const LOOK_UP_BITS: u32 = 10;
+pub(crate) const LOOK_UP_BITS: u32 = 10;
 
 /// Longest code.
 const LENGTH_MAX: usize = 16;
@@ -12,7 +12,7 @@ const LENGTH_MAX: usize = 16;
 /// in the upper 16. Where the value is not here, its bits' number stands in its place, and the length is the code's.
 /// 0 where the code is longer than the look-up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Entry(u32);
+pub(crate) struct Entry(u32);
 
 impl Entry {
     fn whole(length: u32, zeros: u32, value: i32) -> Self {
@@ -28,57 +28,59 @@ impl Entry {
         Self(length | 1 << 6 | 1 << 7 | 64 << 8)
     }
 
-    pub(super) fn is_code(self) -> bool {
+    pub(crate) fn is_code(self) -> bool {
         self.0 != 0
     }
 
-    pub(super) fn has_value(self) -> bool {
+    pub(crate) fn has_value(self) -> bool {
         self.0 & 1 << 6 != 0
     }
 
-    pub(super) fn is_end(self) -> bool {
+    pub(crate) fn is_end(self) -> bool {
         self.0 & 1 << 7 != 0
     }
 
-    pub(super) fn length(self) -> u32 {
+    pub(crate) fn length(self) -> u32 {
         self.0 & 63
     }
 
-    pub(super) fn zeros(self) -> usize {
+    pub(crate) fn zeros(self) -> usize {
         (self.0 >> 8 & 255) as usize
     }
 
     /// The value, or how many bits it has.
-    pub(super) fn value(self) -> i32 {
+    pub(crate) fn value(self) -> i32 {
         self.0 as i32 >> 16
     }
 }
 
 /// A table of codes.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     look_up: [Entry; 1 << LOOK_UP_BITS],
     /// For each length the first 16-bit pattern past its codes; a code has the first length whose bound is above it.
     bounds: [u32; LENGTH_MAX + 1],
     /// For each length what is added to a code to give its symbol's place.
     offsets: [i32; LENGTH_MAX + 1],
+    counts: [u8; LENGTH_MAX],
     symbols: [u8; 256],
     is_dc: bool,
 }
 
 /// A value of `bits` bits as JPEG writes it: the upper half of the range is positive (T.81, EXTEND).
-pub(super) fn extended(raw: i32, bits: u32) -> i32 {
+pub(crate) fn extended(raw: i32, bits: u32) -> i32 {
     if bits == 0 || raw >= 1 << (bits - 1) { raw } else { raw - (1 << bits) + 1 }
 }
 
 impl Table {
     /// A table of `counts` codes a length; `None` where there are more codes than their lengths allow, or symbols
     /// that no decoder takes.
-    pub(super) fn new(counts: &[u8; LENGTH_MAX], symbols: &[u8], is_dc: bool) -> Option<Self> {
+    pub(crate) fn new(counts: &[u8; LENGTH_MAX], symbols: &[u8], is_dc: bool) -> Option<Self> {
         let mut table = Self {
             look_up: [Entry::default(); 1 << LOOK_UP_BITS],
             bounds: [0; LENGTH_MAX + 1],
             offsets: [0; LENGTH_MAX + 1],
+            counts: *counts,
             symbols: [0; 256],
             is_dc,
         };
@@ -102,6 +104,11 @@ impl Table {
             code <<= 1;
         }
         Some(table)
+    }
+
+    /// Whether these are the codes and symbols that it was made of.
+    pub(crate) fn is_of(&self, counts: &[u8; LENGTH_MAX], symbols: &[u8]) -> bool {
+        self.counts == *counts && self.symbols.starts_with(symbols)
     }
 
     fn meaning(&self, symbol: u8, length: u32) -> Entry {
@@ -135,16 +142,63 @@ impl Table {
 
     /// What the next bits mean, by their first [`LOOK_UP_BITS`].
     #[inline(always)]
-    pub(super) fn look_up(&self, bits: usize) -> Entry {
+    pub(crate) fn look_up(&self, bits: usize) -> Entry {
         self.look_up[bits & ((1 << LOOK_UP_BITS) - 1)]
     }
 
     /// What a long code means, by the next 16 bits; `None` for bits that are no code.
     #[cold]
-    pub(super) fn search(&self, bits: u32) -> Option<Entry> {
+    pub(crate) fn search(&self, bits: u32) -> Option<Entry> {
         let length = (1..=LENGTH_MAX).find(|length| bits < self.bounds[*length])?;
         let code = (bits >> (LENGTH_MAX - length)) as i32;
         let symbol = *self.symbols.get(usize::try_from(code + self.offsets[length]).ok()?)?;
         Some(self.meaning(symbol, length as u32))
+    }
+}
+
+/// Bits that [`Fast`] looks up at once.
+pub(crate) const FAST_BITS: u32 = 12;
+
+/// A look-up for the coefficients behind the mean, of half the size and for more bits: it is made once for many
+/// pictures. An entry has from the lowest bit 4 bits for the length of code and value together, 4 for the zeros in front
+/// and 8 for the value, which is not 0; everything else goes by way of [`Entry`].
+#[derive(Debug)]
+pub(crate) struct Fast {
+    look_up: [i16; 1 << FAST_BITS],
+    /// What [`Table::look_up`] and [`Table::search`] say of the same bits.
+    codes: [Entry; 1 << FAST_BITS],
+}
+
+impl Fast {
+    /// The look-up of a table.
+    pub(crate) fn of(table: &Table) -> Self {
+        let mut fast = Self { look_up: [0; 1 << FAST_BITS], codes: [Entry::default(); 1 << FAST_BITS] };
+        for bits in 0..1u32 << FAST_BITS {
+            let Some(code) = table.search(bits << (16 - FAST_BITS)) else { continue };
+            if code.length() > FAST_BITS {
+                continue;
+            }
+            fast.codes[bits as usize] = code;
+            let value_bits = if code.has_value() { continue } else { code.value() as u32 };
+            let length = code.length() + value_bits;
+            if length <= FAST_BITS && value_bits < 8 {
+                let raw = bits >> (FAST_BITS - length) & ((1 << value_bits) - 1);
+                let value = extended(raw as i32, value_bits);
+                fast.look_up[bits as usize] = (value << 8 | (code.zeros() as i32) << 4 | length as i32) as i16;
+            }
+        }
+        fast
+    }
+
+    /// Value, zeros and length, by the next [`FAST_BITS`]; 0 where they do not say.
+    #[inline(always)]
+    pub(crate) fn look_up(&self, bits: usize) -> i16 {
+        self.look_up[bits & ((1 << FAST_BITS) - 1)]
+    }
+
+    /// The code, by the next [`FAST_BITS`]; nothing where it is longer.
+    #[inline(always)]
+    pub(crate) fn code(&self, bits: usize) -> Entry {
+        self.codes[bits & ((1 << FAST_BITS) - 1)]
     }
 }
