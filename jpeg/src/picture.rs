@@ -43,6 +43,9 @@ impl Decoder {
     /// # Errors
     /// [`Unusual`], for what is damaged there too.
     pub fn open<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Picture<'a>, Unusual> {
+        if !bytes.starts_with(b"\xff\xd8\xff") {
+            return Err(Unusual);
+        }
         self.header.read(bytes)?;
         Ok(Picture { decoder: self, bytes })
     }

@@ -297,7 +297,9 @@ impl Source {
         let (mut pixels, mut layout) = (stored, row.layout);
         if row.image_format == ImageFormat::Jpg {
             if drawn.is_none() && self.has_batch_size(row) {
-                return decoded(shard, row, jpeg.write(stored, (height, width), target));
+                decoded(shard, row, jpeg.write(stored, (height, width), target))?;
+                clock.was(Stage::Decode);
+                return Ok(());
             }
             layout = decoded(shard, row, jpeg.decode(stored, (height, width)))?;
             clock.was(Stage::Decode);
