@@ -12,6 +12,8 @@ mod idct;
 mod picture;
 mod scan;
 mod simd;
+#[cfg(test)]
+mod tests;
 mod upsample;
 
 pub use header::{Component, Header, Unusual};

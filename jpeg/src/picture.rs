@@ -38,6 +38,12 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// A decoder that uses these instructions.
+    #[cfg(test)]
+    pub(crate) fn with(instructions: Instructions) -> Self {
+        Self { instructions, ..Self::default() }
+    }
+
     /// Reads what stands in front of a picture's pixels, and takes no memory for these.
     ///
     /// # Errors
