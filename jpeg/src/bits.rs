@@ -74,6 +74,7 @@ fn first_ff(bytes: &[u8]) -> usize {
 }
 
 /// A reader of bits. Behind the end it gives zeros; [`Bits::overran`] tells.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Bits<'a> {
     data: &'a [u8],
     /// The next byte that is not wholly in `bits`.

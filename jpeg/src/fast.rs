@@ -29,10 +29,11 @@ pub(crate) struct Plane {
     pub(crate) stride: usize,
 }
 
+/// Times that [`FAST_BITS`] are at hand after a refill.
+const LOOK_UPS: u32 = 56 / FAST_BITS;
+
 struct Part<'a> {
-    dc: &'a Table,
-    ac: &'a Table,
-    fast: &'a Fast,
+    tables: Tables<'a>,
     steps: Coefficients,
     horizontal: usize,
     vertical: usize,
@@ -105,7 +106,8 @@ impl<'a> Part<'a> {
         plane.stride = 8 * horizontal * wide;
         plane.samples.resize(plane.stride * 8 * vertical * high, 0);
         let (samples, stride) = (&mut plane.samples[..], plane.stride);
-        Ok(Self { dc, ac, fast, steps, horizontal, vertical, samples, stride, mean: 0 })
+        let tables = Tables { dc, ac, fast };
+        Ok(Self { tables, steps, horizontal, vertical, samples, stride, mean: 0 })
     }
 
     /// The blocks of the unit at `x`, `y`.
@@ -114,7 +116,7 @@ impl<'a> Part<'a> {
         for v in 0..self.vertical {
             for h in 0..self.horizontal {
                 let mut block = Coefficients::default();
-                let last = self.coefficients(bits, &mut block)?;
+                let last = kernels.coefficients(self.tables, bits, &mut self.mean, &mut block)?;
                 let at = 8 * ((y * self.vertical + v) * self.stride + x * self.horizontal + h);
                 let out = self.samples.get_mut(at..).ok_or(Broken("no room"))?;
                 if last == 1 {
@@ -126,51 +128,82 @@ impl<'a> Part<'a> {
         }
         Ok(())
     }
+}
 
-    /// Reads a block's coefficients; where their end is, at least 1.
-    #[inline(always)]
-    fn coefficients(&mut self, bits: &mut Bits, block: &mut Coefficients) -> Result<usize, Broken> {
-        const NO_CODE: Broken = Broken("bits that are no Huffman code");
+/// The tables of a component.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tables<'a> {
+    dc: &'a Table,
+    ac: &'a Table,
+    fast: &'a Fast,
+}
+
+/// Reads a block's coefficients, with `mean` of the block before; where their end is, at least 1.
+#[inline(always)]
+pub(crate) fn coefficients(
+    tables: Tables<'_>,
+    from: &mut Bits,
+    mean: &mut i32,
+    block: &mut Coefficients,
+) -> Result<usize, Broken> {
+    const NO_CODE: Broken = Broken("bits that are no Huffman code");
+    let mut bits = *from;
+    bits.refill();
+    let mut entry = tables.dc.look_up(bits.peek(LOOK_UP_BITS) as usize);
+    if !entry.is_code() {
+        entry = tables.dc.search(bits.peek(16)).ok_or(NO_CODE)?;
+    }
+    bits.drop(entry.length());
+    let difference = if entry.has_value() { entry.value() } else { value(&mut bits, entry.value() as u32) };
+    *mean = mean.wrapping_add(difference);
+    if mean.unsigned_abs() > 1 << 15 {
+        return Err(Broken("a mean out of range"));
+    }
+    block.0[0] = *mean as i16;
+    let mut at = 1;
+    'block: loop {
         bits.refill();
-        let mut entry = self.dc.look_up(bits.peek(LOOK_UP_BITS) as usize);
-        if !entry.is_code() {
-            entry = self.dc.search(bits.peek(16)).ok_or(NO_CODE)?;
-        }
-        bits.drop(entry.length());
-        let difference = if entry.has_value() { entry.value() } else { value(bits, entry.value() as u32) };
-        self.mean = self.mean.wrapping_add(difference);
-        if self.mean.unsigned_abs() > 1 << 15 {
-            return Err(Broken("a mean out of range"));
-        }
-        block.0[0] = self.mean as i16;
-        let mut at = 1;
-        loop {
-            bits.refill();
-            let next = bits.peek(FAST_BITS) as usize;
-            let entry = self.fast.look_up(next);
-            if entry != 0 {
-                bits.drop(entry as u32 & 15);
-                at += (entry >> 4 & 15) as usize;
-                block.0[usize::from(ORDER[at & 127]) & 63] = entry >> 8;
+        for _ in 0..LOOK_UPS {
+            let entry = tables.fast.look_up(bits.peek(FAST_BITS) as usize);
+            if entry.has_value() {
+                bits.drop(entry.length());
+                at += entry.zeros();
+                block.0[usize::from(ORDER[at & 127]) & 63] = entry.value();
+                at += 1;
+                if at >= 64 {
+                    break 'block;
+                }
+                continue;
+            }
+            if !entry.is_unknown() {
+                bits.drop(entry.length());
+                if entry.zeros() == 0 {
+                    *from = bits;
+                    return Ok(at);
+                }
+                at += 16;
             } else {
-                let mut entry = self.fast.code(next);
+                bits.refill();
+                let mut entry = tables.ac.look_up(bits.peek(LOOK_UP_BITS) as usize);
                 if !entry.is_code() {
-                    entry = self.ac.search(bits.peek(16)).ok_or(NO_CODE)?;
+                    entry = tables.ac.search(bits.peek(16)).ok_or(NO_CODE)?;
                 }
                 bits.drop(entry.length());
                 if entry.is_end() {
+                    *from = bits;
                     return Ok(at);
                 }
                 at += entry.zeros();
-                if !entry.has_value() {
-                    block.0[usize::from(ORDER[at & 127]) & 63] = value(bits, entry.value() as u32) as i16;
-                }
+                let value = if entry.has_value() { entry.value() } else { value(&mut bits, entry.value() as u32) };
+                block.0[usize::from(ORDER[at & 127]) & 63] = value as i16;
+                at += 1;
             }
-            at += 1;
             if at >= 64 {
-                break;
+                break 'block;
             }
+            continue 'block;
         }
-        if at == 64 { Ok(at) } else { Err(Broken("a run of zeros that leaves its block")) }
     }
+    *from = bits;
+    if at == 64 { Ok(at) } else { Err(Broken("a run of zeros that leaves its block")) }
 }

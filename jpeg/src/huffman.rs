@@ -159,46 +159,65 @@ impl Table {
 /// Bits that [`Fast`] looks up at once.
 pub(crate) const FAST_BITS: u32 = 12;
 
-/// A look-up for the coefficients behind the mean, of half the size and for more bits: it is made once for many
-/// pictures. An entry has from the lowest bit 4 bits for the length of code and value together, 4 for the zeros in front
-/// and 8 for the value, which is not 0; everything else goes by way of [`Entry`].
+/// A look-up for the coefficients behind the mean, of more bits in half the room: it is made once for many pictures. An
+/// entry has from the lowest bit 4 bits for the length of code and value together, 4 for the zeros in front and 8 for the
+/// value, which is 0 for the end of a block and where no value stands behind the zeros; everything else is 0.
 #[derive(Debug)]
-pub(crate) struct Fast {
-    look_up: [i16; 1 << FAST_BITS],
-    /// What [`Table::look_up`] and [`Table::search`] say of the same bits.
-    codes: [Entry; 1 << FAST_BITS],
-}
+pub(crate) struct Fast([u16; 1 << FAST_BITS]);
 
 impl Fast {
     /// The look-up of a table.
     pub(crate) fn of(table: &Table) -> Self {
-        let mut fast = Self { look_up: [0; 1 << FAST_BITS], codes: [Entry::default(); 1 << FAST_BITS] };
-        for bits in 0..1u32 << FAST_BITS {
+        let mut entries = [0; 1 << FAST_BITS];
+        for (bits, entry) in (0u32..).zip(&mut entries) {
             let Some(code) = table.search(bits << (16 - FAST_BITS)) else { continue };
-            if code.length() > FAST_BITS {
-                continue;
-            }
-            fast.codes[bits as usize] = code;
-            let value_bits = if code.has_value() { continue } else { code.value() as u32 };
+            let zeros = if code.is_end() { 0 } else { code.zeros() as u32 };
+            let value_bits = if code.has_value() { 0 } else { code.value() as u32 };
             let length = code.length() + value_bits;
             if length <= FAST_BITS && value_bits < 8 {
                 let raw = bits >> (FAST_BITS - length) & ((1 << value_bits) - 1);
-                let value = extended(raw as i32, value_bits);
-                fast.look_up[bits as usize] = (value << 8 | (code.zeros() as i32) << 4 | length as i32) as i16;
+                let value = extended(raw as i32, value_bits) as u32;
+                *entry = (value << 8 | zeros << 4 | length) as u16;
             }
         }
-        fast
+        Self(entries)
     }
 
-    /// Value, zeros and length, by the next [`FAST_BITS`]; 0 where they do not say.
+    /// What the next [`FAST_BITS`] say.
     #[inline(always)]
-    pub(crate) fn look_up(&self, bits: usize) -> i16 {
-        self.look_up[bits & ((1 << FAST_BITS) - 1)]
+    pub(crate) fn look_up(&self, bits: usize) -> FastEntry {
+        FastEntry(self.0[bits & ((1 << FAST_BITS) - 1)])
+    }
+}
+
+/// An entry of [`Fast`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FastEntry(u16);
+
+impl FastEntry {
+    #[inline(always)]
+    pub(crate) fn has_value(self) -> bool {
+        self.0 > 255
     }
 
-    /// The code, by the next [`FAST_BITS`]; nothing where it is longer.
+    /// Whether it says nothing.
     #[inline(always)]
-    pub(crate) fn code(&self, bits: usize) -> Entry {
-        self.codes[bits & ((1 << FAST_BITS) - 1)]
+    pub(crate) fn is_unknown(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn length(self) -> u32 {
+        u32::from(self.0 & 15)
+    }
+
+    #[inline(always)]
+    pub(crate) fn zeros(self) -> usize {
+        usize::from(self.0 >> 4 & 15)
+    }
+
+    #[inline(always)]
+    pub(crate) fn value(self) -> i16 {
+        self.0 as i16 >> 8
     }
 }

@@ -7,7 +7,12 @@ mod x86;
 #[cfg(target_arch = "x86_64")]
 pub use x86::Avx2;
 
-use crate::idct::{self, Coefficients};
+use crate::{
+    Broken,
+    bits::Bits,
+    fast::{self, Tables},
+    idct::{self, Coefficients},
+};
 
 /// A block's coefficients times their steps, rows first.
 pub type Block = [i32; 64];
@@ -20,6 +25,14 @@ pub trait Transform: Copy {
 
 /// Steps of decoding whole pictures, which come in kinds. What does not fit into `out` is left out.
 pub(crate) trait Kernels: Copy {
+    /// [`fast::coefficients`], as a function of its own: inside of others it lacks registers.
+    fn coefficients(
+        self,
+        tables: Tables<'_>,
+        bits: &mut Bits,
+        mean: &mut i32,
+        block: &mut Coefficients,
+    ) -> Result<usize, Broken>;
     /// The samples of a block as eight rows, each `stride` behind the last.
     fn block(self, block: &Coefficients, steps: &Coefficients, out: &mut [u8], stride: usize);
     /// Luma and chroma, as JFIF has them, to red, green and blue.
@@ -78,6 +91,16 @@ impl Transform for Plain {
 }
 
 impl Kernels for Plain {
+    fn coefficients(
+        self,
+        tables: Tables<'_>,
+        bits: &mut Bits,
+        mean: &mut i32,
+        block: &mut Coefficients,
+    ) -> Result<usize, Broken> {
+        fast::coefficients(tables, bits, mean, block)
+    }
+
     #[inline(always)]
     fn block(self, block: &Coefficients, steps: &Coefficients, out: &mut [u8], stride: usize) {
         write_rows(idct::rows(block, steps), out, stride);

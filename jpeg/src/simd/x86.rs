@@ -4,7 +4,12 @@
 use std::arch::x86_64::*;
 
 use super::{BLUE_OF_CB, Block, GREEN_OF_CB, GREEN_OF_CR, Kernels, Plain, RED_OF_CR, Transform, Work};
-use crate::idct::{self, Coefficients, FRACTION, KEPT, pairs};
+use crate::{
+    Broken,
+    bits::Bits,
+    fast::{self, Tables},
+    idct::{self, Coefficients, FRACTION, KEPT, pairs},
+};
 
 /// Proof that the machine has AVX2, BMI1 and BMI2.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +35,17 @@ fn run<W: Work>(avx2: Avx2, work: W) -> W::Output {
     work.run(avx2)
 }
 
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+#[inline(never)]
+fn coefficients(
+    tables: Tables<'_>,
+    bits: &mut Bits,
+    mean: &mut i32,
+    block: &mut Coefficients,
+) -> Result<usize, Broken> {
+    fast::coefficients(tables, bits, mean, block)
+}
+
 impl Transform for Avx2 {
     #[inline(always)]
     fn inverse_transform(self, block: &Block, columns: &mut [[u8; 8]; 8]) {
@@ -39,6 +55,18 @@ impl Transform for Avx2 {
 }
 
 impl Kernels for Avx2 {
+    #[inline(always)]
+    fn coefficients(
+        self,
+        tables: Tables<'_>,
+        bits: &mut Bits,
+        mean: &mut i32,
+        block: &mut Coefficients,
+    ) -> Result<usize, Broken> {
+        // SAFETY: `self` proves the instructions.
+        unsafe { coefficients(tables, bits, mean, block) }
+    }
+
     #[inline(always)]
     fn block(self, block: &Coefficients, steps: &Coefficients, out: &mut [u8], stride: usize) {
         // SAFETY: `self` proves the instructions.
