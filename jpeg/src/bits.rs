@@ -110,6 +110,14 @@ impl Bits<'_> {
         self.count -= count;
     }
 
+    /// Takes `count` bits back that were dropped.
+    pub(crate) fn back(&mut self, count: u32) {
+        let used = 8 * self.at - self.count as usize - count as usize;
+        (self.at, self.bits, self.count) = (used / 8, 0, 0);
+        self.refill();
+        self.drop((used % 8) as u32);
+    }
+
     /// Bits at hand.
     #[inline(always)]
     pub(crate) fn at_hand(&self) -> u32 {

@@ -5,15 +5,15 @@ use crate::{
     Broken, Refusal,
     bits::{Bits, Segments},
     header::Header,
-    huffman::{FAST_BITS, Fast, LOOK_UP_BITS, Table},
-    idct::{Coefficients, PLACES},
+    huffman::{END, FAST_BITS, Fast, LOOK_UP_BITS, Table},
+    idct::{BEYOND, Coefficients, PLACES},
     scan::{ZIGZAG, finish, value},
     simd::Kernels,
 };
 
-/// Places of [`Coefficients`] in the order in which they come; there is room for a run of zeros that leaves its block.
-const ORDER: [u8; 128] = {
-    let mut order = [63; 128];
+/// Places in [`Coefficients`] in the order in which coefficients come; what lies behind a block has one place, the last.
+const ORDER: [u8; 256] = {
+    let mut order = [BEYOND as u8; 256];
     let mut at = 0;
     while at < 64 {
         order[at] = PLACES[ZIGZAG[at] as usize];
@@ -28,6 +28,8 @@ pub(crate) struct Plane {
     pub(crate) samples: Vec<u8>,
     pub(crate) stride: usize,
 }
+
+const NO_CODE: Broken = Broken("bits that are no Huffman code");
 
 /// Times that [`FAST_BITS`] are at hand after a refill.
 const LOOK_UPS: u32 = 56 / FAST_BITS;
@@ -146,7 +148,6 @@ pub(crate) fn coefficients(
     mean: &mut i32,
     block: &mut Coefficients,
 ) -> Result<usize, Broken> {
-    const NO_CODE: Broken = Broken("bits that are no Huffman code");
     let mut bits = *from;
     bits.refill();
     let mut entry = tables.dc.look_up(bits.peek(LOOK_UP_BITS) as usize);
@@ -161,49 +162,59 @@ pub(crate) fn coefficients(
     }
     block.0[0] = *mean as i16;
     let mut at = 1;
-    'block: loop {
+    'block: while at < 64 {
         bits.refill();
         for _ in 0..LOOK_UPS {
             let entry = tables.fast.look_up(bits.peek(FAST_BITS) as usize);
-            if entry.has_value() {
-                bits.drop(entry.length());
-                at += entry.zeros();
-                block.0[usize::from(ORDER[at & 127]) & 63] = entry.value();
-                at += 1;
-                if at >= 64 {
-                    break 'block;
-                }
-                continue;
+            if entry.is_unknown() {
+                at = one(tables, &mut bits, block, at)?;
+                continue 'block;
             }
-            if !entry.is_unknown() {
-                bits.drop(entry.length());
-                if entry.zeros() == 0 {
-                    *from = bits;
-                    return Ok(at);
+            bits.drop(entry.length());
+            let mut next = at + entry.advance();
+            // In this order: where there is one value only, both places are the same.
+            block.0[place(next - 1)] = entry.second();
+            block.0[place(at + entry.zeros())] = entry.first();
+            if next >= 64 {
+                if at + entry.zeros() >= 63 && entry.is_double() {
+                    // The first value ends the block, and what stands behind it is the next one's.
+                    bits.back(entry.length());
+                    next = one(tables, &mut bits, block, at)?;
                 }
-                at += 16;
-            } else {
-                bits.refill();
-                let mut entry = tables.ac.look_up(bits.peek(LOOK_UP_BITS) as usize);
-                if !entry.is_code() {
-                    entry = tables.ac.search(bits.peek(16)).ok_or(NO_CODE)?;
-                }
-                bits.drop(entry.length());
-                if entry.is_end() {
-                    *from = bits;
-                    return Ok(at);
-                }
-                at += entry.zeros();
-                let value = if entry.has_value() { entry.value() } else { value(&mut bits, entry.value() as u32) };
-                block.0[usize::from(ORDER[at & 127]) & 63] = value as i16;
-                at += 1;
-            }
-            if at >= 64 {
+                at = next;
                 break 'block;
             }
-            continue 'block;
+            at = next;
         }
     }
     *from = bits;
-    if at == 64 { Ok(at) } else { Err(Broken("a run of zeros that leaves its block")) }
+    match at {
+        64 => Ok(64),
+        END.. => Ok(at - END),
+        _ => Err(Broken("a run of zeros that leaves its block")),
+    }
+}
+
+/// The place of a coefficient.
+#[inline(always)]
+fn place(at: usize) -> usize {
+    usize::from(ORDER[at & 255])
+}
+
+/// Reads one coefficient at `at`, however long its code is; where the next one is.
+#[inline(always)]
+fn one(tables: Tables<'_>, bits: &mut Bits, block: &mut Coefficients, at: usize) -> Result<usize, Broken> {
+    bits.refill();
+    let mut entry = tables.ac.look_up(bits.peek(LOOK_UP_BITS) as usize);
+    if !entry.is_code() {
+        entry = tables.ac.search(bits.peek(16)).ok_or(NO_CODE)?;
+    }
+    bits.drop(entry.length());
+    if entry.is_end() {
+        return Ok(at + END);
+    }
+    let at = at + entry.zeros();
+    let value = if entry.has_value() { entry.value() } else { value(bits, entry.value() as u32) };
+    block.0[place(at)] = value as i16;
+    Ok(at + 1)
 }

@@ -156,51 +156,69 @@ impl Table {
     }
 }
 
-/// Bits that [`Fast`] looks up at once.
-pub(crate) const FAST_BITS: u32 = 12;
+/// Bits that [`Fast`] looks up at once. With 12 the tables of luma and chroma would fill a first-level cache.
+pub(crate) const FAST_BITS: u32 = 11;
 
-/// A look-up for the coefficients behind the mean, of more bits in half the room: it is made once for many pictures. An
-/// entry has from the lowest bit 4 bits for the length of code and value together, 4 for the zeros in front and 8 for the
-/// value, which is 0 for the end of a block and where no value stands behind the zeros; everything else is 0.
+/// What [`FastEntry::advance`] has more for the end of a block.
+pub(crate) const END: usize = 128;
+
+/// A look-up for the coefficients behind the mean: two of them at once where both are short, or one and the end. It
+/// takes longer to make than [`Table`], and is made once for many pictures.
 #[derive(Debug)]
-pub(crate) struct Fast([u16; 1 << FAST_BITS]);
+pub(crate) struct Fast([FastEntry; 1 << FAST_BITS]);
 
 impl Fast {
     /// The look-up of a table.
     pub(crate) fn of(table: &Table) -> Self {
-        let mut entries = [0; 1 << FAST_BITS];
-        for (bits, entry) in (0u32..).zip(&mut entries) {
-            let Some(code) = table.search(bits << (16 - FAST_BITS)) else { continue };
-            let zeros = if code.is_end() { 0 } else { code.zeros() as u32 };
-            let value_bits = if code.has_value() { 0 } else { code.value() as u32 };
-            let length = code.length() + value_bits;
-            if length <= FAST_BITS && value_bits < 8 {
-                let raw = bits >> (FAST_BITS - length) & ((1 << value_bits) - 1);
-                let value = extended(raw as i32, value_bits) as u32;
-                *entry = (value << 8 | zeros << 4 | length) as u16;
+        Self(std::array::from_fn(|bits| {
+            let bits = (bits as u32) << (16 - FAST_BITS);
+            let Some((length, zeros, value)) = Self::next(table, bits, FAST_BITS) else {
+                return FastEntry::default();
+            };
+            let Some(zeros) = zeros else { return FastEntry::new(length, 0, END, [0; 2]) };
+            match Self::next(table, bits << length & 0xffff, FAST_BITS - length) {
+                Some((more, Some(other_zeros), other)) => {
+                    FastEntry::new(length + more, zeros, zeros + other_zeros + 2, [value, other])
+                }
+                Some((more, None, _)) => FastEntry::new(length + more, zeros, zeros + 1 + END, [value, 0]),
+                None => FastEntry::new(length, zeros, zeros + 1, [value, 0]),
             }
+        }))
+    }
+
+    /// Length, zeros (none at the end of a block) and value by 16 bits of which so many are known.
+    fn next(table: &Table, bits: u32, known: u32) -> Option<(u32, Option<usize>, i32)> {
+        let code = table.search(bits).filter(|code| code.length() <= known)?;
+        if code.has_value() {
+            return Some((code.length(), Some(code.zeros()).filter(|_| !code.is_end()), 0));
         }
-        Self(entries)
+        let value_bits = code.value() as u32;
+        let length = code.length() + value_bits;
+        if length > known || value_bits > 7 {
+            return None;
+        }
+        let raw = bits >> (16 - length) & ((1 << value_bits) - 1);
+        Some((length, Some(code.zeros()), extended(raw as i32, value_bits)))
     }
 
     /// What the next [`FAST_BITS`] say.
     #[inline(always)]
     pub(crate) fn look_up(&self, bits: usize) -> FastEntry {
-        FastEntry(self.0[bits & ((1 << FAST_BITS) - 1)])
+        self.0[bits & ((1 << FAST_BITS) - 1)]
     }
 }
 
-/// An entry of [`Fast`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FastEntry(u16);
+/// An entry of [`Fast`]. From the lowest bit: 4 bits for the length, 4 for the zeros in front of the first value, 8 for
+/// the places to go on, 8 for the second value and 8 for the first. 0 says nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FastEntry(u32);
 
 impl FastEntry {
-    #[inline(always)]
-    pub(crate) fn has_value(self) -> bool {
-        self.0 > 255
+    fn new(length: u32, zeros: usize, advance: usize, [first, second]: [i32; 2]) -> Self {
+        let byte = |value: i32| u32::from(value as u8);
+        Self(byte(first) << 24 | byte(second) << 16 | (advance << 8 | zeros << 4) as u32 | length)
     }
 
-    /// Whether it says nothing.
     #[inline(always)]
     pub(crate) fn is_unknown(self) -> bool {
         self.0 == 0
@@ -208,16 +226,36 @@ impl FastEntry {
 
     #[inline(always)]
     pub(crate) fn length(self) -> u32 {
-        u32::from(self.0 & 15)
+        self.0 & 15
     }
 
+    /// Zeros in front of the first value.
     #[inline(always)]
     pub(crate) fn zeros(self) -> usize {
-        usize::from(self.0 >> 4 & 15)
+        (self.0 >> 4 & 15) as usize
+    }
+
+    /// Places that zeros and values take; [`END`] more where the block ends.
+    #[inline(always)]
+    pub(crate) fn advance(self) -> usize {
+        (self.0 >> 8 & 255) as usize
     }
 
     #[inline(always)]
-    pub(crate) fn value(self) -> i16 {
-        self.0 as i16 >> 8
+    pub(crate) fn first(self) -> i16 {
+        (self.0 as i32 >> 24) as i16
+    }
+
+    /// Stands at the last place; where there is no second value, 0.
+    #[inline(always)]
+    pub(crate) fn second(self) -> i16 {
+        i16::from((self.0 >> 16) as i8)
+    }
+
+    /// Whether something stands behind the first value.
+    #[inline(always)]
+    pub(crate) fn is_double(self) -> bool {
+        let advance = self.advance();
+        advance != self.zeros() + 1 && advance != END
     }
 }

@@ -98,15 +98,19 @@ pub(super) fn flat(mean: i32) -> u8 {
 }
 
 /// A block's coefficients, or their steps. Two rows of a block stand together, their left halves first: so that a
-/// vector of 256 bits has the left half of each in its lower half, and pairs of rows need no turning.
+/// vector of 256 bits has the left half of each in its lower half, and pairs of rows need no turning. Behind the 64 is a
+/// place for what belongs nowhere.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
-pub(crate) struct Coefficients(pub(crate) [i16; 64]);
+pub(crate) struct Coefficients(pub(crate) [i16; BEYOND + 1]);
+
+/// The place for what belongs nowhere.
+pub(crate) const BEYOND: usize = 64;
 
 impl Default for Coefficients {
     #[inline(always)]
     fn default() -> Self {
-        Self([0; 64])
+        Self([0; BEYOND + 1])
     }
 }
 
@@ -127,21 +131,22 @@ pub(crate) const PLACES: [u8; 64] = {
 fn line_16(input: [i16; 8], shift: i32) -> [i16; 8] {
     use pairs::*;
     let pair = |a: i16, b: i16, by: [i16; 2]| i32::from(a) * i32::from(by[0]) + i32::from(b) * i32::from(by[1]);
+    let add = |a: i32, b: i32| a.wrapping_add(b);
     let [i0, i1, i2, i3, i4, i5, i6, i7] = input;
     let half = 1 << (shift - 1);
     let (t0, t1) = (pair(i0, i4, SUM) + half, pair(i0, i4, DIFFERENCE) + half);
     let (t2, t3) = (pair(i2, i6, EVEN_2), pair(i2, i6, EVEN_3));
-    let even = [t0 + t3, t1 + t2, t1 - t2, t0 - t3];
+    let even = [add(t0, t3), add(t1, t2), t1.wrapping_sub(t2), t0.wrapping_sub(t3)];
     let (z4, z3) = (i1.wrapping_add(i5), i7.wrapping_add(i3));
     let (y3, y4) = (pair(z4, z3, Z3), pair(z4, z3, Z4));
     let odd = [
-        pair(i1, i7, ODD_3) + y4,
-        pair(i5, i3, ODD_2) + y3,
-        pair(i5, i3, ODD_1) + y4,
-        pair(i1, i7, ODD_0) + y3,
+        add(pair(i1, i7, ODD_3), y4),
+        add(pair(i5, i3, ODD_2), y3),
+        add(pair(i5, i3, ODD_1), y4),
+        add(pair(i1, i7, ODD_0), y3),
     ];
     std::array::from_fn(|at| {
-        let sum = if at < 4 { even[at] + odd[at] } else { even[7 - at] - odd[7 - at] };
+        let sum = if at < 4 { add(even[at], odd[at]) } else { even[7 - at].wrapping_sub(odd[7 - at]) };
         (sum >> shift).clamp(i16::MIN.into(), i16::MAX.into()) as i16
     })
 }

@@ -32,7 +32,8 @@ fn encoded(seed: u64, width: usize, height: usize, quality: u8, sampling: usize,
     if restart > 0 {
         encoder.set_restart_interval(restart);
     }
-    encoder.set_optimized_huffman_tables(seed.is_multiple_of(2));
+    // With tables of its own it writes several scans for colours, and restart marks that are none.
+    encoder.set_optimized_huffman_tables(colours == ColorType::Luma && restart == 0);
     let pixels = if colours == ColorType::Luma { &pixels[..width * height] } else { &pixels };
     encoder.encode(pixels, width as u16, height as u16, colours).unwrap();
     bytes
@@ -68,8 +69,8 @@ proptest! {
 
     #[test]
     fn blocks_are_the_same_with_any_instructions(
-        coefficients in prop::collection::vec(any::<i16>(), 64),
-        steps in prop::collection::vec(any::<i16>(), 64),
+        coefficients in prop::collection::vec(any::<i16>(), 65),
+        steps in prop::collection::vec(any::<i16>(), 65),
         narrow in 0u32..16,
         stride in 8usize..30,
     ) {
@@ -90,7 +91,7 @@ proptest! {
         let bytes = encoded(seed, width, height, quality, sampling, restart);
         let best = decoded(&mut Decoder::default(), &bytes);
         let mut plain = Decoder::with(Instructions::Plain);
-        prop_assert!(best.is_ok());
+        prop_assert_eq!(best.as_ref().map(|_| ()), Ok(()));
         prop_assert_eq!(best, decoded(&mut plain, &bytes));
     }
 
@@ -148,7 +149,7 @@ fn tables_of_an_earlier_picture_are_none_of_the_next() {
         without.drain(at..at + 2 + length);
     }
     let mut decoder = Decoder::default();
-    assert!(decoded(&mut decoder, &with).is_ok());
+    assert_eq!(decoded(&mut decoder, &with).map(|_| ()), Ok(()));
     assert_eq!(decoded(&mut decoder, &without), Err(Refusal::Unusual));
-    assert!(decoded(&mut decoder, &with).is_ok());
+    assert_eq!(decoded(&mut decoder, &with).map(|_| ()), Ok(()));
 }

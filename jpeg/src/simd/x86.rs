@@ -206,7 +206,7 @@ fn pairs_of([r01, r23, r45, r67]: [__m256i; 4]) -> [__m256i; 4] {
 #[inline]
 fn rows(block: &Coefficients, steps: &Coefficients, out: &mut [u8], stride: usize) {
     let load = |from: &Coefficients, at: usize| {
-        // SAFETY: there are four vectors of 256 bits in 64 numbers of 16 bits, which are aligned to 32 bytes.
+        // SAFETY: there are four vectors of 256 bits in the first 64 numbers of 16 bits, which are aligned to 32 bytes.
         unsafe { _mm256_load_si256(from.0.as_ptr().cast::<__m256i>().add(at)) }
     };
     let scaled = std::array::from_fn::<_, 4, _>(|at| _mm256_mullo_epi16(load(block, at), load(steps, at)));
