@@ -130,7 +130,8 @@ pub(crate) const PLACES: [u8; 64] = {
 #[inline(always)]
 fn line_16(input: [i16; 8], shift: i32) -> [i16; 8] {
     use pairs::*;
-    let pair = |a: i16, b: i16, by: [i16; 2]| i32::from(a) * i32::from(by[0]) + i32::from(b) * i32::from(by[1]);
+    let pair =
+        |a: i16, b: i16, by: [i16; 2]| i32::from(a) * i32::from(by[0]) + i32::from(b) * i32::from(by[1]);
     let add = |a: i32, b: i32| a.wrapping_add(b);
     let [i0, i1, i2, i3, i4, i5, i6, i7] = input;
     let half = 1 << (shift - 1);

@@ -33,7 +33,6 @@ pub struct Decoder {
     segments: Segments,
     planes: [Plane; 3],
     chroma: [Buffers; 2],
-    rgb: [Vec<u8>; 3],
     instructions: Instructions,
 }
 
@@ -91,15 +90,6 @@ impl Picture<'_> {
         simd::run(instructions, Planar { picture: self, planes: [red, green, blue] })
     }
 
-    /// Decodes, and gives each row from the top as red, green and blue.
-    ///
-    /// # Errors
-    /// [`Refusal`]; no row is given then.
-    pub fn rows(self, give: impl FnMut(usize, [&[u8]; 3])) -> Result<(), Refusal> {
-        let instructions = self.decoder.instructions;
-        simd::run(instructions, Rows { picture: self, give })
-    }
-
     #[inline(always)]
     fn samples<K: Kernels>(&mut self, kernels: K) -> Result<(), Refusal> {
         let Decoder { header, segments, planes, .. } = &mut *self.decoder;
@@ -126,27 +116,6 @@ impl Work for Planar<'_> {
         for (y, ((red, green), blue)) in rows.zip(blue.chunks_exact_mut(width)).enumerate() {
             let Decoder { header, planes, chroma, .. } = &mut *self.picture.decoder;
             convert(kernels, header, planes, chroma, y, [red, green, blue]);
-        }
-        Ok(())
-    }
-}
-
-struct Rows<'a, F> {
-    picture: Picture<'a>,
-    give: F,
-}
-
-impl<F: FnMut(usize, [&[u8]; 3])> Work for Rows<'_, F> {
-    type Output = Result<(), Refusal>;
-
-    #[inline(always)]
-    fn run<K: Kernels>(mut self, kernels: K) -> Result<(), Refusal> {
-        self.picture.samples(kernels)?;
-        let Decoder { header, planes, chroma, rgb, .. } = &mut *self.picture.decoder;
-        rgb.iter_mut().for_each(|row| row.resize(header.width, 0));
-        for y in 0..header.height {
-            convert(kernels, header, planes, chroma, y, rgb.each_mut().map(Vec::as_mut_slice));
-            (self.give)(y, rgb.each_ref().map(Vec::as_slice));
         }
         Ok(())
     }

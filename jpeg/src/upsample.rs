@@ -65,7 +65,8 @@ impl Buffers {
             (_, _) => {
                 let [near, far] = chroma.near_and_far(y);
                 self.sums.clear();
-                self.sums.extend(near.iter().zip(far).map(|(near, far)| 3 * u16::from(*near) + u16::from(*far)));
+                self.sums
+                    .extend(near.iter().zip(far).map(|(near, far)| 3 * u16::from(*near) + u16::from(*far)));
                 widen::<4, 8, 7>(&self.sums, &mut self.row);
             }
         }

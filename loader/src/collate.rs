@@ -288,7 +288,7 @@ impl Source {
         row: &Row<'_>,
         stored: &[u8],
         drawn: Option<Drawn>,
-        target: Target<'_>,
+        mut target: Target<'_>,
         (scratch, clock): (&mut Scratch, &mut Clock<'_>),
     ) -> Result<()> {
         let Scratch { jpeg, crop, planar, augment } = scratch;
@@ -296,8 +296,9 @@ impl Source {
         let (height, width) = (row.height as usize, row.width as usize);
         let (mut pixels, mut layout) = (stored, row.layout);
         if row.image_format == ImageFormat::Jpg {
-            if drawn.is_none() && self.has_batch_size(row) {
-                decoded(shard, row, jpeg.write(stored, (height, width), target))?;
+            // Floats are normalised from a picture that a cache holds, for a row at a time is slower.
+            if let (None, true, Values::U8(out)) = (&drawn, self.has_batch_size(row), &mut target.values) {
+                decoded(shard, row, jpeg.write(stored, (height, width), out))?;
                 clock.was(Stage::Decode);
                 return Ok(());
             }

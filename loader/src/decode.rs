@@ -7,7 +7,7 @@ use shard::Layout;
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
-use crate::pixels::{Rows, Target, Values, write_interleaved};
+use crate::pixels::{Target, Values, simd::Stores, write_interleaved};
 
 /// What a stored JPEG turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,26 +43,19 @@ impl Decoder {
         }
     }
 
-    /// Decodes `jpeg` of height × width to where it stays.
+    /// Decodes `jpeg` of height × width to where it stays, 3 × height × width.
     pub(crate) fn write(
         &mut self,
         jpeg: &[u8],
         size: (usize, usize),
-        mut target: Target<'_>,
+        out: &mut [u8],
     ) -> Result<Decoded<()>, DecodeErrors> {
-        let decode = |picture: Picture<'_>| match &mut target.values {
-            Values::U8(out) => picture.planar(out),
-            Values::F32(out, affine) => {
-                let mut rows = Rows::new(out, *affine, target.stores, size.1);
-                picture.rows(|_, rgb| rows.write(rgb))
-            }
-        };
-        if let Some(decoded) = as_baseline(&mut self.baseline, jpeg, size, decode)? {
+        if let Some(decoded) = as_baseline(&mut self.baseline, jpeg, size, |picture| picture.planar(out))? {
             return Ok(decoded);
         }
         let decoded = as_any(jpeg, size, &mut self.pixels)?;
         if let Decoded::Pixels(()) = decoded {
-            write_interleaved(&self.pixels, target);
+            write_interleaved(&self.pixels, Target { values: Values::U8(out), stores: Stores::Cached });
         }
         Ok(decoded)
     }

@@ -137,11 +137,7 @@ fn transposed_i32(rows: [__m256i; 8]) -> [__m256i; 8] {
     });
     std::array::from_fn(|at| {
         let (a, b) = (fours[at % 4], fours[at % 4 + 4]);
-        if at < 4 {
-            _mm256_permute2x128_si256::<0x20>(a, b)
-        } else {
-            _mm256_permute2x128_si256::<0x31>(a, b)
-        }
+        if at < 4 { _mm256_permute2x128_si256::<0x20>(a, b) } else { _mm256_permute2x128_si256::<0x31>(a, b) }
     })
 }
 
@@ -231,7 +227,8 @@ fn rows(block: &Coefficients, steps: &Coefficients, out: &mut [u8], stride: usiz
     let across = lines_16::<{ FRACTION + KEPT + 3 }>(pairs_of(turned));
 
     // Lower halves hold rows 0 to 3, upper ones 4 to 7; their bytes are turned four by four.
-    let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    let order =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     let four = |at: usize| {
         let two = |at: usize| _mm256_packs_epi32(across[at], across[at + 1]);
         _mm256_shuffle_epi8(_mm256_packs_epi16(two(at), two(at + 2)), order)
@@ -282,12 +279,12 @@ fn colours([y, cb, cr]: [&[u8]; 3], [r, g, b]: [&mut [u8]; 3]) {
             _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(from.as_ptr().add(at).cast()) })
         };
         let store = |to: &mut [u8], values| {
-            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(values), _mm256_extracti128_si256::<1>(values));
+            let bytes =
+                _mm_packus_epi16(_mm256_castsi256_si128(values), _mm256_extracti128_si256::<1>(values));
             // SAFETY: as above.
             unsafe { _mm_storeu_si128(to.as_mut_ptr().add(at).cast(), bytes) };
         };
-        let (y, cb, cr) =
-            (load(y), _mm256_sub_epi16(load(cb), middle), _mm256_sub_epi16(load(cr), middle));
+        let (y, cb, cr) = (load(y), _mm256_sub_epi16(load(cb), middle), _mm256_sub_epi16(load(cr), middle));
         store(r, _mm256_add_epi16(_mm256_add_epi16(y, cr), part(cr, r_of_cr)));
         let (low, high) = (_mm256_unpacklo_epi16(cb, cr), _mm256_unpackhi_epi16(cb, cr));
         let both = _mm256_packs_epi32(pair(low), pair(high));

@@ -37,47 +37,6 @@ pub(crate) fn write_interleaved(interleaved: &[u8], target: Target<'_>) {
     simd::run(Instructions::Best, Interleaved { interleaved, target });
 }
 
-/// Floats of a sample, row by row.
-pub(crate) struct Rows<'a> {
-    planes: [std::slice::ChunksExactMut<'a, f32>; 3],
-    affine: [(f32, f32); 3],
-    stores: Stores,
-}
-
-impl<'a> Rows<'a> {
-    /// The three planes of `out`, in rows of `width`.
-    pub(crate) fn new(out: &'a mut [f32], affine: [(f32, f32); 3], stores: Stores, width: usize) -> Self {
-        let plane = out.len() / 3;
-        let (red, rest) = out.split_at_mut(plane);
-        let (green, blue) = rest.split_at_mut(plane);
-        Self { planes: [red, green, blue].map(|plane| plane.chunks_exact_mut(width)), affine, stores }
-    }
-
-    /// Writes the next row of each.
-    pub(crate) fn write(&mut self, rgb: [&[u8]; 3]) {
-        simd::run(Instructions::Best, NextRow { rows: self, rgb });
-    }
-}
-
-struct NextRow<'a, 'b> {
-    rows: &'a mut Rows<'b>,
-    rgb: [&'a [u8]; 3],
-}
-
-impl Work for NextRow<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Steps>(self, steps: S) {
-        let Rows { planes, affine, stores } = self.rows;
-        for ((plane, values), affine) in planes.iter_mut().zip(self.rgb).zip(affine) {
-            if let Some(out) = plane.next() {
-                steps.normalize(values, out, *affine, *stores);
-            }
-        }
-    }
-}
-
 struct Planar<'a> {
     planar: &'a [u8],
     target: Target<'a>,
