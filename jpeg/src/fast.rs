@@ -2,7 +2,7 @@
 //! and coefficients beyond 16 bits. It leaves out upsampling and colour.
 
 use crate::{
-    Broken, Refusal,
+    Broken, Component, Refusal,
     bits::{Bits, Segments},
     header::Header,
     huffman::{END, FAST_BITS, Fast, LOOK_UP_BITS, Table},
@@ -53,9 +53,9 @@ pub(crate) fn decode<K: Kernels>(
     segments: &Segments,
     planes: &mut [Plane; 3],
 ) -> Result<(), Refusal> {
-    let unit = |most: usize| 8 * most;
-    let wide = header.width.div_ceil(unit(header.components.iter().map(|c| c.horizontal).max().unwrap_or(1)));
-    let high = header.height.div_ceil(unit(header.components.iter().map(|c| c.vertical).max().unwrap_or(1)));
+    let most = |factor: fn(&Component) -> usize| header.components.iter().map(factor).max().unwrap_or(1);
+    let wide = header.width.div_ceil(8 * most(|component| component.horizontal));
+    let high = header.height.div_ceil(8 * most(|component| component.vertical));
     let interval = if header.restart_interval == 0 { wide * high } else { header.restart_interval };
     if segments.count() != (wide * high).div_ceil(interval) {
         return Err(Broken("restart marks are missing, or there are too many").into());
@@ -91,7 +91,7 @@ pub(crate) fn decode<K: Kernels>(
 impl<'a> Part<'a> {
     fn new(
         header: &'a Header,
-        component: &crate::Component,
+        component: &Component,
         plane: &'a mut Plane,
         wide: usize,
         high: usize,

@@ -11,9 +11,10 @@ fn pictures_are_what_libjpeg_turbo_makes_of_them() {
     assert_eq!(records.len(), 5 * 8);
     // One decoder for all: nothing of a picture may show in the next one.
     let mut decoder = Decoder::default();
-    for (number, (jpeg, (width, height), wanted)) in records.iter().enumerate() {
+    for (number, record) in records.into_iter().enumerate() {
+        let records::Record { jpeg, width, height, pixels: wanted } = record;
         let picture = decoder.open(jpeg).expect("a usual file");
-        assert_eq!((picture.width(), picture.height()), (*width, *height));
+        assert_eq!((picture.width(), picture.height()), (width, height));
         let mut planar = vec![1; wanted.len()];
         picture.planar(&mut planar).expect("an undamaged file");
         let plane = width * height;
