@@ -113,3 +113,55 @@ fn as_any(
     decoder.decode_into(rgb)?;
     Ok(Decoded::Pixels(()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: (usize, usize) = (20, 33);
+
+    fn encoded(is_progressive: bool) -> Vec<u8> {
+        let (height, width) = SIZE;
+        let pixels: Vec<u8> =
+            (0..3 * height * width).map(|at| (128.0 + 90.0 * (at as f64 / 40.0).sin()) as u8).collect();
+        let mut bytes = Vec::new();
+        let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 90);
+        encoder.set_progressive(is_progressive);
+        encoder.encode(&pixels, width as u16, height as u16, jpeg_encoder::ColorType::Rgb).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn baseline_and_other_jpegs_give_nearly_the_same_pixels() {
+        let mut decoder = Decoder::default();
+        let values = 3 * SIZE.0 * SIZE.1;
+        let [mut baseline, mut progressive] = [vec![0; values], vec![0; values]];
+        assert_eq!(decoder.write(&encoded(false), SIZE, &mut baseline).unwrap(), Decoded::Pixels(()));
+        assert_eq!(decoder.write(&encoded(true), SIZE, &mut progressive).unwrap(), Decoded::Pixels(()));
+        let far = baseline.iter().zip(&progressive).filter(|(a, b)| a.abs_diff(**b) > 3).count();
+        assert_eq!(far, 0);
+
+        assert_eq!(decoder.decode(&encoded(false), SIZE).unwrap(), Decoded::Pixels(Layout::Chw));
+        assert_eq!(decoder.pixels(), baseline);
+        assert_eq!(decoder.decode(&encoded(true), SIZE).unwrap(), Decoded::Pixels(Layout::Hwc));
+        let plane = SIZE.0 * SIZE.1;
+        let planar = |at: usize| progressive[at % 3 * plane + at / 3];
+        assert!(decoder.pixels().iter().enumerate().all(|(at, value)| *value == planar(at)));
+    }
+
+    #[test]
+    fn another_size_and_damage_are_told_before_anything_is_written() {
+        let mut decoder = Decoder::default();
+        for is_progressive in [false, true] {
+            let jpeg = encoded(is_progressive);
+            let mut out = [];
+            let other = decoder.write(&jpeg, (0, 0), &mut out).unwrap();
+            assert_eq!(other, Decoded::OtherSize(SIZE.0, SIZE.1));
+            assert_eq!(decoder.decode(&jpeg, (20, 32)).unwrap(), Decoded::OtherSize(SIZE.0, SIZE.1));
+        }
+        let jpeg = encoded(false);
+        let mut out = vec![7; 3 * SIZE.0 * SIZE.1];
+        assert!(decoder.write(&jpeg[..jpeg.len() - 40], SIZE, &mut out).is_err());
+        assert!(out.iter().all(|value| *value == 7));
+    }
+}
