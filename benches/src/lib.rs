@@ -3,12 +3,50 @@
 
 pub mod orders;
 
-use std::process::Command;
+use std::{process::Command, time::Instant};
+
+use anyhow::Result;
+use loader::Loader;
+use shard::ShardReader;
 
 /// The middle value, the lower of two; 0 of none.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
+/// Each sample's picture, in the mapped tars.
+///
+/// # Errors
+/// A damaged index.
+pub fn payloads(shards: &[ShardReader]) -> Result<Vec<&[u8]>> {
+    let mut payloads = Vec::new();
+    for shard in shards {
+        for number in 0..shard.len() {
+            let row = shard.row(number)?;
+            payloads.push(shard.image(&row)?.1);
+        }
+    }
+    Ok(payloads)
+}
+
+/// Samples a second of one epoch, from the first batch to the last.
+///
+/// # Errors
+/// Those of the loader.
+pub fn epoch(loader: &Loader, epoch: u64) -> Result<f64> {
+    let mut samples = 0;
+    let mut begun = Instant::now();
+    for (number, batch) in loader.epoch(epoch)?.enumerate() {
+        let batch = batch?;
+        if number == 0 {
+            begun = Instant::now();
+        } else {
+            samples += batch.len();
+        }
+        std::hint::black_box(batch.pixels());
+    }
+    Ok(samples as f64 / begun.elapsed().as_secs_f64())
 }
 
 /// Machine, commit and command, as Markdown.

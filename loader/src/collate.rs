@@ -11,6 +11,7 @@ use std::{
 };
 
 use shard::{ImageFormat, Layout, Row, ShardReader};
+use zune_jpeg::errors::DecodeErrors;
 
 use crate::{
     ahead::{Ahead, CHUNK_SAMPLES},
@@ -18,7 +19,7 @@ use crate::{
     batch::Batch,
     buffer::{Pool, Text},
     config::{Captions, Check, LoaderConfig, OnCorrupt, Output},
-    decode::{Decoded, decode},
+    decode::{Decoded, Decoder},
     draft::{Draft, Kind, PART_SAMPLES, Part, PartPixels},
     error::{Error, Place, Result, panic_message},
     history::Terms,
@@ -90,8 +91,7 @@ pub(crate) struct EpochJob {
 /// What a worker keeps from batch to batch.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// A decoded JPEG.
-    rgb: Vec<u8>,
+    jpeg: Decoder,
     /// The part of a picture that a batch holds.
     crop: Vec<u8>,
     /// A changed picture that is yet to be normalised.
@@ -352,20 +352,26 @@ impl Source {
         row: &Row<'_>,
         stored: &[u8],
         drawn: Option<Drawn>,
-        target: Target<'_>,
+        mut target: Target<'_>,
         (scratch, clock): (&mut Scratch, &mut Clock<'_>),
     ) -> Result<()> {
-        let Scratch { rgb, crop, planar, augment } = scratch;
-        let mut pixels = stored;
-        if row.image_format == ImageFormat::Jpg {
-            decode_into(shard, row, stored, rgb)?;
-            clock.was(Stage::Decode);
-            pixels = rgb;
-        }
+        let Scratch { jpeg, crop, planar, augment } = scratch;
         let image = self.store.image();
         let (height, width) = (row.height as usize, row.width as usize);
+        let (mut pixels, mut layout) = (stored, row.layout);
+        if row.image_format == ImageFormat::Jpg {
+            // Floats are normalised from a picture that a cache holds, for a row at a time is slower.
+            if let (None, true, Values::U8(out)) = (&drawn, self.has_batch_size(row), &mut target.values) {
+                decoded(shard, row, jpeg.write(stored, (height, width), out))?;
+                clock.was(Stage::Decode);
+                return Ok(());
+            }
+            layout = decoded(shard, row, jpeg.decode(stored, (height, width)))?;
+            clock.was(Stage::Decode);
+            pixels = jpeg.pixels();
+        }
         if let Some(drawn) = drawn {
-            let picture = Picture { pixels, layout: row.layout, height, width };
+            let picture = Picture { pixels, layout, height, width };
             let size = (image.height as usize, image.width as usize);
             if let Values::U8(out) = target.values {
                 augment::apply(&drawn, picture, size, out, augment);
@@ -379,10 +385,10 @@ impl Source {
             return Ok(());
         }
         if !self.has_batch_size(row) {
-            pixels::crop(pixels, row.layout, (height, width), image.height as usize, crop);
+            pixels::crop(pixels, layout, (height, width), image.height as usize, crop);
             pixels = crop;
         }
-        match row.layout {
+        match layout {
             Layout::Chw => write_planar(pixels, target, None),
             Layout::Hwc => write_interleaved(pixels, target),
         }
@@ -423,9 +429,14 @@ impl Source {
     }
 }
 
-fn decode_into(shard: &ShardReader, row: &Row<'_>, jpeg: &[u8], rgb: &mut Vec<u8>) -> Result<()> {
-    match decode(jpeg, row.height as usize, row.width as usize, rgb) {
-        Ok(Decoded::Pixels) => Ok(()),
+/// What was decoded, or why it was not.
+fn decoded<T>(
+    shard: &ShardReader,
+    row: &Row<'_>,
+    decoded: std::result::Result<Decoded<T>, DecodeErrors>,
+) -> Result<T> {
+    match decoded {
+        Ok(Decoded::Pixels(pixels)) => Ok(pixels),
         Ok(Decoded::OtherSize(height, width)) => Err(Error::Corrupt {
             place: place_of(shard, row),
             what: "size of the JPEG (height x width)",

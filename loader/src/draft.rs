@@ -12,6 +12,8 @@ use std::{
     },
 };
 
+use memmap2::MmapMut;
+
 use crate::{batch::Pixels, buffer::Text};
 
 /// Bytes to which pixels are aligned: a cache line, and the widest vector register.
@@ -21,29 +23,56 @@ pub const PIXEL_ALIGNMENT_BYTES: usize = 64;
 /// some of a batch.
 pub(crate) const PART_SAMPLES: usize = 16;
 
+/// From so many bytes on, memory is asked of the system in huge pages: a batch's first touch then costs a page fault for
+/// each 2 MiB and not for each 4 KiB.
+const HUGE_BYTES: usize = 4 << 20;
+
 /// A fixed-length piece of memory that starts at a multiple of [`PIXEL_ALIGNMENT_BYTES`].
 #[derive(Debug)]
 struct Aligned<T> {
-    /// Owns the memory, and is not looked at: all access is by the pointer.
-    _owner: Vec<T>,
+    /// Keeps the memory, and is not looked at: all access is by the pointer.
+    _owner: Owner<T>,
     start: *mut T,
     len: usize,
 }
 
-impl<T: Copy + Default> Aligned<T> {
+#[derive(Debug)]
+enum Owner<T> {
+    Heap { _values: Vec<T> },
+    Mapped { _map: MmapMut },
+}
+
+/// Values for which all bits zero are one: what mapped memory begins with.
+trait Value: Copy + Default {}
+impl Value for u8 {}
+impl Value for f32 {}
+
+impl<T: Value> Aligned<T> {
     fn new(len: usize) -> Aligned<T> {
+        let bytes = len.saturating_mul(size_of::<T>());
+        // Where the system refuses a mapping, the allocator decides.
+        if bytes >= HUGE_BYTES
+            && let Ok(mut map) = MmapMut::map_anon(bytes)
+        {
+            #[cfg(target_os = "linux")]
+            // Systems without huge pages do without.
+            let _ = map.advise(memmap2::Advice::HugePage);
+            let start = map.as_mut_ptr().cast();
+            return Aligned { _owner: Owner::Mapped { _map: map }, start, len };
+        }
         let spare = PIXEL_ALIGNMENT_BYTES / size_of::<T>().max(1);
-        let mut owner = vec![T::default(); len + spare];
-        let first = owner.as_mut_ptr();
+        let mut values = vec![T::default(); len + spare];
+        let first = values.as_mut_ptr();
         // `align_offset` may give up in theory; an unaligned start is slower and no less right.
         let start = first.wrapping_add(first.align_offset(PIXEL_ALIGNMENT_BYTES).min(spare));
-        Aligned { _owner: owner, start, len }
+        Aligned { _owner: Owner::Heap { _values: values }, start, len }
     }
 
     /// # Safety
     /// Nobody writes to the memory as long as the slice lives.
     unsafe fn all(&self) -> &[T] {
-        // SAFETY: `start` leads to `len` values that `_owner` keeps, initialised when it was made.
+        // SAFETY: `start` leads to `len` values that `_owner` keeps, initialised when it was made; a mapping starts at
+        // a page and is zeros, which are values.
         unsafe { slice::from_raw_parts(self.start, self.len) }
     }
 
@@ -201,7 +230,7 @@ mod tests {
 
     #[test]
     fn pixels_are_aligned_and_exactly_as_long_as_asked() {
-        for len in [0, 1, 63, 64, 100_000] {
+        for len in [0, 1, 63, 64, 100_000, HUGE_BYTES + 3] {
             let (bytes, floats) = (Aligned::<u8>::new(len), Aligned::<f32>::new(len));
             assert_eq!((bytes.start as usize % PIXEL_ALIGNMENT_BYTES, bytes.len), (0, len));
             assert_eq!((floats.start as usize % PIXEL_ALIGNMENT_BYTES, floats.len), (0, len));

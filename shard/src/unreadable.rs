@@ -22,7 +22,8 @@ pub(crate) fn find(path: &Path, bytes: u64) -> Option<(u64, io::Error)> {
         file.read_exact(&mut block[..len])
     };
     let len = |offset: u64, most: usize| usize::try_from(bytes - offset).unwrap_or(most).min(most);
-    let block = (0..bytes).step_by(BLOCK_BYTES).find(|&offset| read(offset, len(offset, BLOCK_BYTES)).is_err())?;
+    let block =
+        (0..bytes).step_by(BLOCK_BYTES).find(|&offset| read(offset, len(offset, BLOCK_BYTES)).is_err())?;
     let pages = (block..bytes).step_by(PAGE_BYTES).take(BLOCK_BYTES / PAGE_BYTES);
     pages.into_iter().find_map(|offset| Some((offset, read(offset, len(offset, PAGE_BYTES)).err()?)))
 }

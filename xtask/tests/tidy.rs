@@ -11,16 +11,17 @@ use std::{
 use serde_json::Value;
 
 /// Which of our crates each may depend on (normal dependencies, default features).
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("shard", &[]),
+    ("jpeg", &[]),
     ("picture", &[]),
-    ("prep", &["shard", "picture"]),
-    ("loader", &["shard"]),
+    ("prep", &["shard", "jpeg", "picture"]),
+    ("loader", &["shard", "jpeg"]),
     ("loader-cli", &["loader", "shard", "picture"]),
     ("trainer", &["loader", "shard", "picture"]),
     ("testkit", &["shard"]),
     ("e2e", &["shard", "testkit"]),
-    ("benches", &["loader", "shard"]),
+    ("benches", &["loader", "shard", "jpeg"]),
     ("xtask", &[]),
 ];
 

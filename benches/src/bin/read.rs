@@ -8,11 +8,11 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use benches::{median, provenance};
+use benches::{epoch, median, payloads, provenance};
 use loader::{
     Augment, CLIP_NORMALIZE, Check, ColorJitter, Loader, LoaderConfig, Output, RandomResizedCrop, Remainder,
 };
-use shard::{Dataset, ShardReader};
+use shard::Dataset;
 
 const ROUNDS: usize = 5;
 const BATCH: usize = 256;
@@ -81,18 +81,6 @@ fn main() -> Result<()> {
     }
     println!("\n{}", provenance());
     Ok(())
-}
-
-/// Each sample's picture, in the mapped tars.
-fn payloads(shards: &[ShardReader]) -> Result<Vec<&[u8]>> {
-    let mut payloads = Vec::new();
-    for shard in shards {
-        for number in 0..shard.len() {
-            let row = shard.row(number)?;
-            payloads.push(shard.image(&row)?.1);
-        }
-    }
-    Ok(payloads)
 }
 
 /// What a bare loop does with each payload.
@@ -164,20 +152,4 @@ fn plain(values: &[u8], out: &mut [f32]) {
     for (out, &value) in out.iter_mut().zip(values) {
         *out = f32::from(value) * (1.0 / 68.5) - 1.79;
     }
-}
-
-/// Samples a second of one epoch, from the first batch to the last.
-fn epoch(loader: &Loader, epoch: u64) -> Result<f64> {
-    let mut samples = 0;
-    let mut begun = Instant::now();
-    for (number, batch) in loader.epoch(epoch)?.enumerate() {
-        let batch = batch?;
-        if number == 0 {
-            begun = Instant::now();
-        } else {
-            samples += batch.len();
-        }
-        std::hint::black_box(batch.pixels());
-    }
-    Ok(samples as f64 / begun.elapsed().as_secs_f64())
 }

@@ -8,8 +8,8 @@
 mod axis;
 mod canvas;
 mod decode;
+mod exif;
 mod fit;
-mod jpeg;
 mod reduce;
 mod reducer;
 mod simd;

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{axis::Axis, jpeg::Strips, simd::Steps};
+use jpeg::Strips;
+
+use super::{axis::Axis, simd::Steps};
 
 /// Bits below the point in sums: a sample of 8 bits times 2⁷, times a weight of 14 bits, over 2¹⁶.
 const POINT: i32 = 5;

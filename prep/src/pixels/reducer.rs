@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use jpeg::{Header, Refusal, Region, Strips as _};
+
 #[cfg(feature = "turbo")]
 use super::{
     Decode, fit,
@@ -13,8 +15,8 @@ use super::{
     axis::{Axis, Sampling},
     canvas::Canvas,
     decode::{Rgb, check_dimensions, decode},
+    exif,
     fit::Along,
-    jpeg::{self, Header, Refusal, Region, Strips as _},
     reduce::{Colours, PlaneAxes, Reduction},
     simd::{self, Instructions, Steps, Work},
 };
@@ -141,6 +143,9 @@ impl Reducer {
         canvas: &mut Canvas,
     ) -> Result<Option<OriginalSize>, Rejection> {
         let Ok(header) = Header::parse(bytes) else { return Ok(None) };
+        if header.exif(bytes).any(exif::is_turned) {
+            return Ok(None);
+        }
         check_dimensions(header.width as u64, header.height as u64, settings.pixels_max)?;
         let [along_x, along_y] = canvas.begin(settings.fit, header.width, header.height)?;
         let halves = |factor: usize| if factor == 2 { Sampling::Half } else { Sampling::Full };
@@ -219,7 +224,7 @@ impl Work for Baseline<'_> {
     type Output = Result<(), Refusal>;
     #[inline(always)]
     fn run<S: Steps>(self, steps: S) -> Self::Output {
-        jpeg::decode(steps, self.bytes, self.header, self.regions, self.scratch, self.reduction)
+        jpeg::strips(steps, self.bytes, self.header, self.regions, self.scratch, self.reduction)
     }
 }
 

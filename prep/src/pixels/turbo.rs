@@ -10,7 +10,7 @@ use std::{
 
 use turbojpeg_sys as tj;
 
-use super::{axis::Sampling, decode::check_dimensions, jpeg};
+use super::{axis::Sampling, decode::check_dimensions, exif};
 use crate::source::{Reason, Rejection};
 
 /// Most scans of a progressive file, each of which is a pass over the whole picture.
@@ -87,7 +87,7 @@ impl Turbo {
         pixels_max: u64,
         scale: impl FnOnce(usize, usize) -> usize,
     ) -> Result<Option<Decoded<'_>>, Rejection> {
-        if jpeg::may_be_turned(bytes) || !self.reads_header(bytes) {
+        if exif::may_be_turned(bytes) || !self.reads_header(bytes) {
             return Ok(None);
         }
         let (width, height) =

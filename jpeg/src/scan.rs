@@ -3,17 +3,17 @@
 
 use std::ops::Range;
 
-use super::{
+use crate::{
     Broken, Refusal,
     bits::{Bits, Segments},
     header::Header,
     huffman::{LOOK_UP_BITS, Table, extended},
     idct,
+    simd::Transform,
 };
-use crate::pixels::simd::Steps;
 
 /// Places in a block, rows first, in the order in which coefficients come.
-const ZIGZAG: [u8; 64] = [
+pub(crate) const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7,
     14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39,
     46, 53, 60, 61, 54, 47, 55, 62, 63,
@@ -21,7 +21,7 @@ const ZIGZAG: [u8; 64] = [
 
 /// Blocks of a component that are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Region {
+pub struct Region {
     /// Along x.
     pub columns: Range<usize>,
     /// Along y.
@@ -29,15 +29,15 @@ pub(crate) struct Region {
 }
 
 /// Takes a component's row of blocks: columns of eight samples each, from the region's first.
-pub(crate) trait Strips<S> {
+pub trait Strips<S> {
     /// Component, row of blocks, columns of samples.
     fn strip(&mut self, steps: S, component: usize, row: usize, columns: &[[u8; 8]]);
 }
 
 /// Buffers that are kept from one picture to the next.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    pub(super) segments: Segments,
+pub struct Scratch {
+    pub(crate) segments: Segments,
     /// For each component `vertical` rows of blocks, one after the other.
     strips: [Vec<[u8; 8]>; 3],
 }
@@ -55,7 +55,7 @@ struct Plane<'a> {
 
 /// Decodes the units of all segments.
 #[inline(always)]
-pub(super) fn decode<S: Steps>(
+pub(crate) fn decode<S: Transform>(
     steps: S,
     header: &Header,
     regions: &[Region],
@@ -65,7 +65,7 @@ pub(super) fn decode<S: Steps>(
     let mut planes = Vec::with_capacity(3);
     for (component, region) in header.components.iter().zip(regions) {
         let (Some(dc), Some(ac)) =
-            (&header.dc_tables[component.dc_table], &header.ac_tables[component.ac_table])
+            (header.dc_tables[component.dc_table].table(), header.ac_tables[component.ac_table].table())
         else {
             return Err(Broken("a scan without its tables").into());
         };
@@ -116,7 +116,7 @@ pub(super) fn decode<S: Steps>(
 
 /// Ends a segment. Bytes that nobody used are left to the general decoder to judge: they may come of damage, or of a
 /// writer that fills up.
-fn finish(bits: &Bits) -> Result<(), Refusal> {
+pub(crate) fn finish(bits: &Bits) -> Result<(), Refusal> {
     if bits.overran() {
         return Err(Broken("its data end early").into());
     }
@@ -125,7 +125,7 @@ fn finish(bits: &Bits) -> Result<(), Refusal> {
 
 /// The blocks of one component in the unit at `x`, `y`.
 #[inline(always)]
-fn unit_of<S: Steps>(
+fn unit_of<S: Transform>(
     steps: S,
     plane: &mut Plane,
     bits: &mut Bits,
@@ -215,7 +215,7 @@ fn coefficients<const KEEP: bool>(
 
 /// Reads a value of so many bits, at most 15.
 #[inline(always)]
-fn value(bits: &mut Bits, count: u32) -> i32 {
+pub(crate) fn value(bits: &mut Bits, count: u32) -> i32 {
     if count == 0 {
         return 0;
     }

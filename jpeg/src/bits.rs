@@ -6,7 +6,7 @@ const PADDING: usize = 16;
 
 /// Segments of entropy-coded data between restart marks, without their stuffing.
 #[derive(Debug, Default)]
-pub(super) struct Segments {
+pub(crate) struct Segments {
     bytes: Vec<u8>,
     /// Begin and end of each in `bytes`; the padding comes after the end.
     ranges: Vec<(usize, usize)>,
@@ -15,7 +15,7 @@ pub(super) struct Segments {
 impl Segments {
     /// Takes the data from `at` to the next marker that is no restart mark: its code, or `None` where the file ends
     /// first. Restart marks must count as they should.
-    pub(super) fn fill(&mut self, file: &[u8], at: usize) -> Option<u8> {
+    pub(crate) fn fill(&mut self, file: &[u8], at: usize) -> Option<u8> {
         self.bytes.clear();
         self.ranges.clear();
         self.bytes.reserve(file.len().saturating_sub(at) + PADDING);
@@ -46,12 +46,12 @@ impl Segments {
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.ranges.len()
     }
 
     /// A reader of one.
-    pub(super) fn reader(&self, segment: usize) -> Option<Bits<'_>> {
+    pub(crate) fn reader(&self, segment: usize) -> Option<Bits<'_>> {
         let (begin, end) = *self.ranges.get(segment)?;
         let data = self.bytes.get(begin..end + PADDING)?;
         Some(Bits { data, at: 0, bits: 0, count: 0 })
@@ -74,7 +74,8 @@ fn first_ff(bytes: &[u8]) -> usize {
 }
 
 /// A reader of bits. Behind the end it gives zeros; [`Bits::overran`] tells.
-pub(super) struct Bits<'a> {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bits<'a> {
     data: &'a [u8],
     /// The next byte that is not wholly in `bits`.
     at: usize,
@@ -87,7 +88,7 @@ pub(super) struct Bits<'a> {
 impl Bits<'_> {
     /// Brings 56 bits or more at hand.
     #[inline(always)]
-    pub(super) fn refill(&mut self) {
+    pub(crate) fn refill(&mut self) {
         // Bits below `count` may be there already; they are the same ones.
         if let Some(word) = self.data.get(self.at..).and_then(|rest| rest.first_chunk()) {
             self.bits |= u64::from_be_bytes(*word) >> self.count;
@@ -98,30 +99,38 @@ impl Bits<'_> {
 
     /// The next `count` bits, 1 to 32, which stay.
     #[inline(always)]
-    pub(super) fn peek(&self, count: u32) -> u32 {
+    pub(crate) fn peek(&self, count: u32) -> u32 {
         (self.bits >> (64 - count)) as u32
     }
 
     /// Drops `count` bits that are at hand.
     #[inline(always)]
-    pub(super) fn drop(&mut self, count: u32) {
+    pub(crate) fn drop(&mut self, count: u32) {
         self.bits <<= count;
         self.count -= count;
     }
 
+    /// Takes `count` bits back that were dropped.
+    pub(crate) fn back(&mut self, count: u32) {
+        let used = 8 * self.at - self.count as usize - count as usize;
+        (self.at, self.bits, self.count) = (used / 8, 0, 0);
+        self.refill();
+        self.drop((used % 8) as u32);
+    }
+
     /// Bits at hand.
     #[inline(always)]
-    pub(super) fn at_hand(&self) -> u32 {
+    pub(crate) fn at_hand(&self) -> u32 {
         self.count
     }
 
     /// Whether more bits were used than there are.
-    pub(super) fn overran(&self) -> bool {
+    pub(crate) fn overran(&self) -> bool {
         8 * self.at > 8 * (self.data.len() - PADDING) + self.count as usize
     }
 
     /// Whole bytes that nobody used.
-    pub(super) fn left_over(&self) -> usize {
+    pub(crate) fn left_over(&self) -> usize {
         let used_bits = 8 * self.at - self.count as usize;
         (self.data.len() - PADDING).saturating_sub(used_bits.div_ceil(8))
     }

@@ -1,43 +1,87 @@
 //! The segments in front of a JPEG's entropy-coded data: tables, frame, scan. Whatever is unusual is
 //! [`Unusual`], which sends the file to the general decoder: progressive and arithmetic coding, several scans, 12 bits,
-//! inks, RGB, rare samplings, a turned picture. It leaves out the data themselves.
+//! inks, RGB, rare samplings. It leaves out the data themselves, and what EXIF data say.
 
-use super::huffman::Table;
+use std::ops::Range;
+
+use crate::huffman::{Fast, Table};
 
 /// A file that this decoder does not take; another may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unusual;
+pub struct Unusual;
 
 /// One component of a frame.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Component {
+pub struct Component {
     id: u8,
-    /// Blocks of a unit, along x and along y.
+    /// Blocks of a unit along x.
     pub horizontal: usize,
     /// Blocks of a unit along y.
     pub vertical: usize,
     quantisation: usize,
-    pub(super) dc_table: usize,
-    pub(super) ac_table: usize,
+    pub(crate) dc_table: usize,
+    pub(crate) ac_table: usize,
 }
 
 /// Everything that is known when the entropy-coded data begin.
 #[derive(Debug, Default)]
-pub(crate) struct Header {
+pub struct Header {
+    /// Columns of the picture, one or more.
     pub width: usize,
+    /// Rows of the picture, one or more.
     pub height: usize,
     /// One, or three: luma and two of chroma.
     pub components: Vec<Component>,
     /// Units between restart marks, 0 for none.
-    pub(super) restart_interval: usize,
+    pub(crate) restart_interval: usize,
     /// Offset of the entropy-coded data.
-    pub(super) data: usize,
-    pub(super) dc_tables: [Option<Box<Table>>; 4],
-    pub(super) ac_tables: [Option<Box<Table>>; 4],
+    pub(crate) data: usize,
+    pub(crate) dc_tables: [Slot; 4],
+    pub(crate) ac_tables: [Slot; 4],
     /// In zigzag order.
     quantisation: [Option<[u16; 64]>; 4],
     is_jfif: bool,
     adobe_transform: Option<u8>,
+    /// Where the contents of APP1 segments are.
+    exif: Vec<Range<usize>>,
+}
+
+/// A place for a Huffman table. The pictures of a data set mostly have the same ones, which are made but once.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    table: Option<Box<Table>>,
+    fast: Option<Box<Fast>>,
+    /// Whether the picture at hand has it; else it is an earlier one's.
+    is_defined: bool,
+}
+
+impl Slot {
+    /// The picture's table.
+    pub(crate) fn table(&self) -> Option<&Table> {
+        self.table.as_deref().filter(|_| self.is_defined)
+    }
+
+    /// The same for whole pictures, after [`Slot::prepare_fast`].
+    pub(crate) fn fast(&self) -> Option<&Fast> {
+        self.fast.as_deref().filter(|_| self.is_defined)
+    }
+
+    /// Makes what [`Slot::fast`] gives.
+    pub(crate) fn prepare_fast(&mut self) {
+        if let (Some(table), None) = (&self.table, &self.fast) {
+            self.fast = Some(Box::new(Fast::of(table)));
+        }
+    }
+
+    fn define(&mut self, counts: &[u8; 16], symbols: &[u8], is_dc: bool) -> Result<(), Unusual> {
+        if !self.table.as_ref().is_some_and(|table| table.is_of(counts, symbols)) {
+            self.fast = None;
+            self.table = None;
+            self.table = Some(Box::new(Table::new(counts, symbols, is_dc).ok_or(Unusual)?));
+        }
+        self.is_defined = true;
+        Ok(())
+    }
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Result<usize, Unusual> {
@@ -46,8 +90,26 @@ fn u16_at(bytes: &[u8], at: usize) -> Result<usize, Unusual> {
 
 impl Header {
     /// Reads the segments up to the data of the first scan.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Unusual> {
+    ///
+    /// # Errors
+    /// [`Unusual`], where they are damaged too.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unusual> {
         let mut header = Self::default();
+        header.read(bytes)?;
+        Ok(header)
+    }
+
+    /// As [`Header::parse`], in the place of another picture's header, whose tables are kept where they are the same.
+    ///
+    /// # Errors
+    /// [`Unusual`], where they are damaged too.
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<(), Unusual> {
+        self.components.clear();
+        self.exif.clear();
+        (self.dc_tables.iter_mut().chain(&mut self.ac_tables)).for_each(|slot| slot.is_defined = false);
+        self.quantisation = [None; 4];
+        (self.restart_interval, self.is_jfif, self.adobe_transform) = (0, false, None);
+        let header = self;
         let mut at = 2;
         loop {
             let marker = match bytes.get(at..at + 2).ok_or(Unusual)? {
@@ -69,14 +131,14 @@ impl Header {
                 0xda => {
                     header.scan(content)?;
                     header.data = at;
-                    return Ok(header);
+                    return Ok(());
                 }
                 0xe0 => header.is_jfif |= content.starts_with(b"JFIF\0"),
-                0xe1 if is_turned(content) => return Err(Unusual),
+                0xe1 => header.exif.push(at - content.len()..at),
                 0xee if content.starts_with(b"Adobe") => {
                     header.adobe_transform = Some(*content.get(11).ok_or(Unusual)?);
                 }
-                0xe1..=0xef | 0xfe => {}
+                0xe2..=0xef | 0xfe => {}
                 _ => return Err(Unusual),
             }
         }
@@ -130,8 +192,8 @@ impl Header {
                 1 => &mut self.ac_tables,
                 _ => return Err(Unusual),
             };
-            let table = tables.get_mut(usize::from(class_and_place & 15)).ok_or(Unusual)?;
-            *table = Some(Box::new(Table::new(counts, symbols, is_dc).ok_or(Unusual)?));
+            let slot = tables.get_mut(usize::from(class_and_place & 15)).ok_or(Unusual)?;
+            slot.define(counts, symbols, is_dc)?;
             content = &rest[total..];
         }
         Ok(())
@@ -162,8 +224,8 @@ impl Header {
         }
         for (component, part) in self.components.iter_mut().zip(content[1..].chunks_exact(2)) {
             (component.dc_table, component.ac_table) = (usize::from(part[1] >> 4), usize::from(part[1] & 15));
-            let has = |tables: &[Option<Box<Table>>; 4], place: usize| {
-                tables.get(place).is_some_and(Option::is_some)
+            let has = |tables: &[Slot; 4], place: usize| {
+                tables.get(place).is_some_and(|slot| slot.table().is_some())
             };
             if part[0] != component.id
                 || !has(&self.dc_tables, component.dc_table)
@@ -177,6 +239,11 @@ impl Header {
         if is_sequential && self.is_luma_and_chroma() { Ok(()) } else { Err(Unusual) }
     }
 
+    /// The contents of the APP1 segments, in which EXIF data are.
+    pub fn exif<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.exif.iter().filter_map(|place| bytes.get(place.clone()))
+    }
+
     /// Three components may be RGB; where neither JFIF nor Adobe's mark says otherwise, their names do.
     fn is_luma_and_chroma(&self) -> bool {
         let ids = || self.components.iter().map(|component| component.id);
@@ -188,34 +255,7 @@ impl Header {
     }
 
     /// Steps of a component's coefficients, in zigzag order.
-    pub(super) fn steps(&self, component: &Component) -> [i32; 64] {
+    pub(crate) fn steps(&self, component: &Component) -> [i32; 64] {
         self.quantisation[component.quantisation].unwrap_or([1; 64]).map(i32::from)
-    }
-}
-
-/// Whether EXIF data say that the picture is to be turned.
-fn is_turned(content: &[u8]) -> bool {
-    let chunk = content.strip_prefix(b"Exif\0\0");
-    let orientation = chunk.and_then(image::metadata::Orientation::from_exif_chunk);
-    orientation.is_some_and(|orientation| orientation != image::metadata::Orientation::NoTransforms)
-}
-
-/// Whether a JPEG of any kind has EXIF data that say that it is to be turned, or segments that cannot be followed.
-#[cfg(feature = "turbo")]
-pub(crate) fn may_be_turned(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    loop {
-        match bytes.get(at..at + 4) {
-            Some([0xff, 0xff, ..]) => at += 1,
-            Some([0xff, 0xda, ..]) => return false,
-            Some(&[0xff, marker, high, low]) => {
-                let length = usize::from(high) << 8 | usize::from(low);
-                match bytes.get(at + 4..at + 2 + length) {
-                    Some(content) if marker != 0xe1 || !is_turned(content) => at += 2 + length,
-                    _ => return true,
-                }
-            }
-            _ => return true,
-        }
     }
 }
