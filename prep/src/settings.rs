@@ -10,7 +10,7 @@ use shard::{ImageSettings, Layout, Manifest, SampleOrder};
 
 use crate::{
     Error, Result,
-    cli::{CaptionChoice, DatasetName, Order, PackArgs, RepairArgs, SourceArgs, Store, TensorLayout},
+    cli::{CaptionChoice, Chroma, DatasetName, Order, PackArgs, RepairArgs, SourceArgs, Store, TensorLayout},
     near,
     open::SourceSettings,
     pack::{Captions, PackSettings},
@@ -174,8 +174,14 @@ fn pixel_settings(args: &PackArgs) -> Result<PixelSettings> {
     let config = |problem: &str| Err(Error::Config(problem.to_owned()));
     let mut image = match (args.store, args.quality) {
         (Store::Tensor, Some(_)) => return config("--quality goes with --store jpeg alone"),
+        (Store::Tensor, None) if args.subsampling.is_some() => {
+            return config("--subsampling goes with --store jpeg alone");
+        }
         (Store::Tensor, None) => ImageSettings::tensor(args.size),
-        (Store::Jpeg, quality) => ImageSettings::jpeg(args.size, quality.unwrap_or(DEFAULT_QUALITY)),
+        (Store::Jpeg, quality) => ImageSettings {
+            subsampling: Some(args.subsampling.unwrap_or(Chroma::Half).into()),
+            ..ImageSettings::jpeg(args.size, quality.unwrap_or(DEFAULT_QUALITY))
+        },
     };
     match (args.store, args.layout) {
         (Store::Jpeg, Some(_)) => return config("--layout goes with --store tensor alone"),

@@ -71,5 +71,6 @@ pub use new_file::{NewFile, replace_file};
 pub use reader::ShardReader;
 pub use sample::{
     ImageFormat, ImageSettings, KEY_BYTES_MAX, Key, Layout, SHORTEST_SIDE, SIDE_MAX, Sample, SampleMeta,
+    Subsampling,
 };
 pub use writer::ShardWriter;

@@ -143,6 +143,20 @@ pub struct ImageSettings {
     /// JPEG quality of stored pictures, for jpg alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<u8>,
+    /// Chroma of stored pictures, for jpg alone; where it is missing, 4:4:4 from quality 90 on and 4:2:0 below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subsampling: Option<Subsampling>,
+}
+
+/// How much of a JPEG's chroma is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subsampling {
+    /// As much as of luma.
+    #[serde(rename = "4:4:4")]
+    Full,
+    /// Half as many rows and columns, as Pillow and most cameras do.
+    #[serde(rename = "4:2:0")]
+    Half,
 }
 
 /// The `resize` of pictures that keep their own proportions: `height` and `width` are equal then, and are each
@@ -164,6 +178,7 @@ impl ImageSettings {
             width: size,
             resize: "center-crop".to_owned(),
             quality: None,
+            subsampling: None,
         }
     }
 

@@ -20,7 +20,7 @@ mod turbo;
 pub use decode::{PIXELS_MAX, Rgb, decode};
 pub use fit::Fit;
 
-use shard::{ImageFormat, ImageSettings, Layout, npy, sides};
+use shard::{ImageFormat, ImageSettings, Layout, Subsampling, npy, sides};
 
 use self::{canvas::Canvas, reducer::Reducer, simd::Instructions};
 use crate::{
@@ -178,7 +178,13 @@ fn encode(pixels: &[u8], image: &ImageSettings, payload: &mut Vec<u8>) -> Result
     payload.clear();
     let side = |side: u32| u16::try_from(side).expect("the format's largest side fits");
     let quality = image.quality.unwrap_or(DEFAULT_QUALITY);
-    jpeg_encoder::Encoder::new(payload, quality)
+    let mut encoder = jpeg_encoder::Encoder::new(payload, quality);
+    match image.subsampling {
+        Some(Subsampling::Full) => encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_1_1),
+        Some(Subsampling::Half) => encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_2_2),
+        None => {}
+    }
+    encoder
         .encode(pixels, side(image.width), side(image.height), jpeg_encoder::ColorType::Rgb)
         .map_err(|error| Rejection::new(Reason::BrokenImage, format!("not encoded as JPEG: {error}")))
 }

@@ -62,6 +62,7 @@ fn each_is_one_line_that_names_what_is_wrong() {
         (of(&["--limit", "0", "--out", "out"]), "--limit 0"),
         (of(&["--val", "6", "--out", "out"]), "--val 6"),
         (of(&["--quality", "80", "--out", "out"]), "--quality goes with --store jpeg"),
+        (of(&["--subsampling", "4:4:4", "--out", "out"]), "--subsampling goes with --store jpeg"),
         (of(&["--store", "jpeg", "--layout", "chw", "--out", "out"]), "--layout goes with --store tensor"),
         (vec!["--resize", "pad", "--out", "out"], "--resize does not go with shapes"),
         (of(&["--decode", "fast", "--out", "out"]), "--decode fast goes with --engine turbo"),

@@ -101,6 +101,28 @@ fn the_shortest_side_leaves_pictures_their_proportions() {
 }
 
 #[test]
+fn stored_jpegs_have_the_chroma_that_was_asked_for() {
+    let folder = source();
+    for (more, luma, text) in [
+        (&[][..], 0x22, "4:2:0"),
+        (&["--subsampling", "4:2:0", "--quality", "95"], 0x22, "4:2:0"),
+        (&["--subsampling", "4:4:4", "--quality", "50"], 0x11, "4:4:4"),
+    ] {
+        let out = format!("jpeg-{luma}-{}", more.len());
+        let (_, dataset) = packed(folder.path(), &out, &[&["--store", "jpeg"], more].concat());
+        let shards = dataset.open_split("train").unwrap();
+        let row = shards[0].row(0).unwrap();
+        let jpeg = shards[0].payload(&row, row.image).unwrap();
+        // A frame has precision, height, width, the number of components, and of each its id and sampling factors.
+        let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap() + 4;
+        assert_eq!((jpeg[frame + 5], jpeg[frame + 7], jpeg[frame + 10]), (3, luma, 0x11), "{more:?}");
+        let manifest = fs_err::read_to_string(folder.path().join(&out).join("dataset.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(manifest["image"]["subsampling"], text);
+    }
+}
+
+#[test]
 fn layouts_hold_the_same_pixels() {
     let folder = source();
     let dir = folder.path();
