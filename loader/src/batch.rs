@@ -22,6 +22,22 @@ pub enum Pixels<'a> {
 }
 
 /// Some samples of an epoch, in the order of the epoch.
+///
+/// Pixels, keys and captions are borrowed from its memory, which the loader uses again once the batch is dropped. It may
+/// be sent to another thread, and outlives its epoch and its loader.
+///
+/// ```
+/// use loader::{Batch, Epoch, Loader, Remainder};
+/// fn sent<T: Send>() {}
+/// (sent::<Batch>(), sent::<Epoch>(), sent::<Loader>());
+/// # let data = testkit::Spec::small().temporary();
+/// # let dir = data.path();
+/// let loader = Loader::builder(dir).batch_size(8).remainder(Remainder::DropLast).build()?;
+/// let batch = loader.epoch(0)?.next().expect("an epoch has a batch")?;
+/// let consumer = std::thread::spawn(move || batch.u8().iter().map(|&value| u64::from(value)).sum::<u64>());
+/// consumer.join().expect("it does not panic");
+/// # Ok::<(), loader::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Batch {
     /// Present until the batch is dropped.

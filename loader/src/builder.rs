@@ -95,6 +95,21 @@ impl LoaderBuilder {
 
     /// Mixes another data set in, with pictures of the same size. With weights, one for each, an epoch draws from each
     /// its share; without, every sample once.
+    ///
+    /// ```
+    /// use loader::{Loader, Part, Remainder};
+    /// # let (first, second) = (testkit::Spec::train(60).temporary(), testkit::Spec::train(20).temporary());
+    /// # let (coco, more) = (first.path(), second.path());
+    /// let loader = Loader::builder(coco)
+    ///     .weight(0.25)
+    ///     .mix(Part::new(more).weight(0.75))
+    ///     .epoch_samples(40)
+    ///     .batch_size(8)
+    ///     .remainder(Remainder::DropLast)
+    ///     .build()?;
+    /// assert_eq!(loader.draws().iter().map(|draws| draws.draws).collect::<Vec<_>>(), [10, 30]);
+    /// # Ok::<(), loader::Error>(())
+    /// ```
     #[must_use]
     pub fn mix(mut self, part: Part) -> Self {
         self.others.push(part);

@@ -159,6 +159,21 @@ impl Loader {
 
     /// The rest of the epoch that `state` stands in, its history going on from the state's.
     ///
+    /// ```
+    /// use loader::{Loader, LoaderState, Remainder};
+    /// # let data = testkit::Spec::small().temporary();
+    /// # let dir = data.path();
+    /// let loader = Loader::builder(dir).batch_size(8).remainder(Remainder::DropLast).build()?;
+    /// let batch = loader.epoch(3)?.next().expect("an epoch has a batch")?;
+    /// let line = loader.state_after(&batch).to_json(); // into the checkpoint
+    ///
+    /// let state = LoaderState::from_json(&line)?; // in another process, with other ranks or threads
+    /// for batch in loader.resume(&state)? {
+    ///     assert!(batch?.position() >= 8);
+    /// }
+    /// # Ok::<(), loader::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::OtherData`], [`Error::OtherSeed`] and [`Error::OtherOrder`] where the state is of another run; else as
     /// [`epoch_from`](Self::epoch_from).
@@ -306,6 +321,17 @@ impl Loader {
     }
 
     /// The sample at each position of `epoch`, from the front: its order without its pixels.
+    ///
+    /// ```
+    /// use loader::{Loader, Remainder};
+    /// # let data = testkit::Spec::small().temporary();
+    /// # let dir = data.path();
+    /// let loader = Loader::builder(dir).batch_size(8).remainder(Remainder::DropLast).seed(7).build()?;
+    /// let mut samples = loader.epoch_samples(0)?.collect::<Result<Vec<_>, _>>()?;
+    /// samples.sort_unstable();
+    /// assert!(samples.into_iter().eq(loader.samples())); // each once
+    /// # Ok::<(), loader::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Config`] where the epoch cannot be counted.
