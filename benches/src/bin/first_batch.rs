@@ -105,7 +105,7 @@ fn make(dir: &Path, samples: u64, shards: u32) -> Result<()> {
     let pixels = payload.len() - 3 * (SIZE * SIZE) as usize;
     for row in 0..samples / u64::from(shards) {
         for (place, value) in payload[pixels..].iter_mut().enumerate() {
-            *value = (place as u64 * (row + 1) >> 5) as u8;
+            *value = ((place as u64 * (row + 1)) >> 5) as u8;
         }
         let name = format!("sample-{row:08}");
         let captions =
