@@ -24,6 +24,7 @@ use crate::{
     pixels::{self, Target, Values, simd::Stores, write_interleaved, write_planar},
     plan::Plan,
     prefetch::Job,
+    remote::{Remote, Session},
     rng::{EpochStreams, Purpose},
     sequence::{EpochSamples, Sequence},
     stages::{Clock, Stage, touch},
@@ -53,6 +54,8 @@ pub(crate) struct Source {
     pub(crate) checked: Checked,
     pub(crate) substitutions: Substitutions,
     pub(crate) hook: Option<Hook>,
+    /// The way to the bytes of what lies in object stores.
+    pub(crate) remote: Option<Remote>,
 }
 
 /// The samples whose checksum has been compared: one bit each, kept for [`Check::First`] alone.
@@ -75,8 +78,10 @@ impl Checked {
 
 /// The batches of one epoch.
 pub(crate) struct EpochJob {
+    /// Brings the bytes; first of the fields, for its thread ends before the rest goes.
+    pub(crate) fetched: Option<Session>,
     pub(crate) source: Arc<Source>,
-    pub(crate) samples: EpochSamples,
+    pub(crate) samples: Arc<EpochSamples>,
     pub(crate) terms: Terms,
     pub(crate) streams: EpochStreams,
     pub(crate) epoch: u64,
@@ -108,6 +113,7 @@ impl Job for EpochJob {
         let mut batch =
             Batch::new(buffer, Arc::clone(&source.pool), planned, (self.epoch, number), (height, width));
         let buffer = batch.buffer_mut();
+        let _held = self.fetched.as_ref().map(|fetched| fetched.hold(number)).transpose()?;
         for (place, position) in planned.positions().enumerate() {
             let sample = source.sequence.sample(&self.samples, position)?;
             self.add(sample, place, buffer, scratch)?;
@@ -115,6 +121,12 @@ impl Job for EpochJob {
         let added = self.record(number, &batch)?;
         batch.set_added(added);
         Ok(batch)
+    }
+
+    fn stop(&self) {
+        if let Some(fetched) = &self.fetched {
+            fetched.stop();
+        }
     }
 }
 
@@ -149,7 +161,10 @@ impl EpochJob {
         for _ in 0..SUBSTITUTES_MAX {
             buffer.truncate(place);
             let by = source.sequence.neighbour(&source.store, sample, &mut draws);
-            if self.read(by, place, buffer, scratch).is_ok() {
+            let held = self.fetched.as_ref().map(|fetched| fetched.hold_sample(by)).transpose()?;
+            let outcome = self.read(by, place, buffer, scratch);
+            drop(held);
+            if outcome.is_ok() {
                 buffer.entries[place].instead_of = Some(sample);
                 let problem = error.to_string();
                 source.substitutions.add(Substitution { epoch: self.epoch, sample, by, problem });
@@ -162,6 +177,7 @@ impl EpochJob {
     /// Reads a sample into its place in a batch; damage and panics come out as errors that name it.
     fn read(&self, sample: u64, place: usize, buffer: &mut Buffer, scratch: &mut Scratch) -> Result<()> {
         let source = &self.source;
+        self.fetched.as_ref().map_or(Ok(()), |fetched| fetched.check(sample))?;
         let (shard, number) = source.store.locate(sample)?;
         let mut at = None;
         let read = || {

@@ -2,6 +2,7 @@
 
 use crate::{
     augment::Augment,
+    cache::CacheConfig,
     error::{Error, Result},
     groups::Distinct,
     order::Order,
@@ -124,6 +125,8 @@ pub struct LoaderConfig {
     pub threads: usize,
     /// Batches made or in the making ahead of the consumer; default one per worker, at least 2.
     pub queue_depth: Option<usize>,
+    /// How data sets in object stores are read, and where they are kept meanwhile; of no meaning to local ones.
+    pub cache: CacheConfig,
     /// This process among those that share the epoch; default alone.
     pub world: World,
 }
@@ -147,6 +150,7 @@ impl Default for LoaderConfig {
             profile: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             queue_depth: None,
+            cache: CacheConfig::default(),
             world: World::SINGLE,
         }
     }
@@ -192,6 +196,7 @@ impl LoaderConfig {
                 problems.push(format!("the means must be numbers, not {:?}", normalize.mean));
             }
         }
+        problems.extend(self.cache.problem().map(str::to_owned));
         if let Some(augment) = &self.augment {
             problems.extend(augment.problems());
         }

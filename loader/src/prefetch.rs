@@ -22,6 +22,8 @@ pub(crate) trait Job: Send + Sync + 'static {
     type Scratch: Default;
     /// Makes item `number`. The result may depend on nothing but the number.
     fn make(&self, number: u64, scratch: &mut Self::Scratch) -> Result<Self::Item>;
+    /// Nothing more is wanted: whatever `make` waits for in other threads, it gives up.
+    fn stop(&self) {}
 }
 
 /// Items `first..end` of a job, in order.
@@ -117,6 +119,7 @@ impl<J: Job> Prefetch<J> {
     fn stop(&mut self) {
         self.shared.lock().stopped = true;
         self.shared.room.notify_all();
+        self.shared.job.stop();
         for worker in self.workers.drain(..) {
             // A worker's panics are caught where they happen; one that got past is no reason to panic here.
             let _ = worker.join();
