@@ -2,7 +2,7 @@
 //! asked for again. Left out: which samples, and telling anybody.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -65,7 +65,6 @@ impl Failure {
 }
 
 /// One sample of a run.
-#[derive(Clone)]
 struct Piece {
     slot: usize,
     pages: u32,
@@ -76,6 +75,17 @@ struct Piece {
 impl Piece {
     fn end(&self) -> u64 {
         self.place.offset + self.place.bytes
+    }
+
+    fn refused(self, reason: &str) -> (usize, u32, Result<(), Failure>) {
+        let failure = Failure::Refused { place: self.place, reason: reason.to_owned() };
+        (self.slot, self.pages, Err(failure))
+    }
+
+    fn of_another_length(self, expected: u64, found: u64) -> (usize, u32, Result<(), Failure>) {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        let failure = Failure::Damaged { place: self.place, what: "length of the object", expected, found };
+        (self.slot, self.pages, Err(failure))
     }
 }
 
@@ -88,54 +98,47 @@ pub(super) async fn fetch(run: Arc<Run>) -> Outcome {
     let objects = &lane.objects;
     let shard = slots.first().map_or(0, |&(slot, _)| split.locate(slot).0);
     let name = format!("{}/{}", split.name, tar_name(split, shard));
-    let (url, path) = (PathBuf::from(objects.url(&name)), lane.dir.join(&name));
+    let (path, tar_bytes) = (lane.dir.join(&name), split.tar_bytes[shard]);
     let mut outcome = Outcome::new();
-    let mut pieces = Vec::new();
-    for &(slot, pages) in slots {
-        // A damaged row is told by whoever reads it.
-        let Ok(row) = split.row(slot) else { continue };
-        let (offset, bytes) = (row.image.offset, row.image.bytes);
-        let place = Place { shard: url.clone(), key: row.key.to_owned(), offset, bytes };
-        pieces.push(Piece { slot, pages, place, crc32: row.image.crc32 });
-    }
-    let mut due = vec![(pieces, 1)];
+    let mut due = vec![(pieces(split, slots, &PathBuf::from(objects.url(&name))), 1)];
     while let Some((pieces, attempt)) = due.pop() {
-        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { continue };
-        let range = first.place.offset..last.end();
+        let first = pieces.iter().map(|piece| piece.place.offset).min();
+        let (Some(first), Some(end)) = (first, pieces.iter().map(Piece::end).max()) else { continue };
         let is_last = attempt >= objects.attempts;
-        let got = match objects.get(&name, Some(range.clone()), u64::MAX).await {
-            Ok(got) => got,
+        let got = match objects.get(&name, Some(first..end), u64::MAX).await {
             Err(Refusal::Passing(_)) if !is_last => {
                 objects::wait(attempt).await;
                 due.push((pieces, attempt + 1));
                 continue;
             }
+            Err(refusal) => Err(refusal),
+            Ok(got) => Ok(got),
+        };
+        // A shorter object has no such range, in words of the store's own.
+        let object_bytes = match &got {
+            Ok(got) => Some(got.object_bytes),
+            Err(Refusal::Passing(_)) => objects.length(&name).await,
+            Err(Refusal::Final(_)) => None,
+        };
+        if let Some(found) = object_bytes.filter(|&found| found != tar_bytes) {
+            outcome.extend(pieces.into_iter().map(|piece| piece.of_another_length(tar_bytes, found)));
+            continue;
+        }
+        let bytes = match got {
+            Ok(got) => got.bytes,
             Err(refusal) => {
-                let reason = refusal.reason();
-                let tried =
-                    if is_last && attempt > 1 { format!(" ({attempt} attempts)") } else { String::new() };
-                outcome.extend(pieces.into_iter().map(|piece| {
-                    let reason = format!("{reason}{tried}");
-                    (piece.slot, piece.pages, Err(Failure::Refused { place: piece.place, reason }))
-                }));
+                let tried = if attempt > 1 { format!(" ({attempt} attempts)") } else { String::new() };
+                let reason = refusal.reason() + &tried;
+                outcome.extend(pieces.into_iter().map(|piece| piece.refused(&reason)));
                 continue;
             }
         };
-        if got.object_bytes != split.tar_bytes[shard] {
-            let (expected, found) = (split.tar_bytes[shard].to_string(), got.object_bytes.to_string());
-            outcome.extend(pieces.into_iter().map(|Piece { slot, pages, place, .. }| {
-                let what = "length of the object";
-                let (expected, found) = (expected.clone(), found.clone());
-                (slot, pages, Err(Failure::Damaged { place, what, expected, found }))
-            }));
-            continue;
-        }
         let bytes_of = |piece: &Piece| {
-            let start = (piece.place.offset - range.start) as usize;
-            &got.bytes[start..start + piece.place.bytes as usize]
+            let start = (piece.place.offset - first) as usize;
+            &bytes[start..start + piece.place.bytes as usize]
         };
         let sound = |piece: &Piece| shard::checksum::crc32(bytes_of(piece)) == piece.crc32;
-        let (sound, damaged): (Vec<Piece>, Vec<Piece>) = pieces.iter().cloned().partition(sound);
+        let (sound, damaged): (Vec<Piece>, Vec<Piece>) = pieces.into_iter().partition(sound);
         let parts: Vec<(u64, &[u8])> =
             sound.iter().map(|piece| (piece.place.offset, bytes_of(piece))).collect();
         let written =
@@ -150,12 +153,25 @@ pub(super) async fn fetch(run: Arc<Run>) -> Outcome {
                 outcome.push((piece.slot, piece.pages, Err(failure)));
             } else {
                 objects.counts.refetched.fetch_add(1, Relaxed);
-                objects::wait(attempt).await;
                 due.push((vec![piece], attempt + 1));
             }
         }
+        if attempt > 1 && !due.is_empty() {
+            objects::wait(attempt).await;
+        }
     }
     outcome
+}
+
+/// A run's samples as their rows describe them. A damaged row is told by whoever reads it.
+fn pieces(split: &SplitPlace, slots: &[(usize, u32)], url: &Path) -> Vec<Piece> {
+    let piece = |&(slot, pages): &(usize, u32)| {
+        let row = split.row(slot).ok()?;
+        let (offset, bytes) = (row.image.offset, row.image.bytes);
+        let place = Place { shard: url.to_path_buf(), key: row.key.to_owned(), offset, bytes };
+        Some(Piece { slot, pages, place, crc32: row.image.crc32 })
+    };
+    slots.iter().filter_map(piece).collect()
 }
 
 /// The words for a payload that stays damaged however often it is fetched.

@@ -1,7 +1,7 @@
 //! Which samples a cache holds, within its bounds: one number (slot) for each sample of the lane's splits, its pages on disk,
 //! who needs it now. Left out: which of them should go, which the order says (`uses`), and fetching.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, ops::Range, path::Path, sync::Arc};
 
 use fs_err::os::unix::fs::FileExt as _;
 use shard::{Row, ShardReader};
@@ -42,10 +42,11 @@ impl SplitPlace {
         self.readers[shard].row(row)
     }
 
-    /// The bytes of a slot's payload in its tar; none where its row is damaged.
-    pub(super) fn extent(&self, slot: usize) -> Option<std::ops::Range<u64>> {
+    /// The bytes of a slot's payload in its tar; none where its row is damaged or leaves the tar.
+    pub(super) fn extent(&self, slot: usize) -> Option<Range<u64>> {
         let image = self.row(slot).ok()?.image;
-        Some(image.offset..image.offset.checked_add(image.bytes)?)
+        let end = image.offset.checked_add(image.bytes)?;
+        (end <= self.tar_bytes[self.locate(slot).0]).then_some(image.offset..end)
     }
 
     fn holds(&self, slot: usize) -> bool {
@@ -54,7 +55,7 @@ impl SplitPlace {
 }
 
 /// The pages that a range of bytes touches.
-pub(super) fn pages(range: &std::ops::Range<u64>) -> u32 {
+pub(super) fn pages(range: &Range<u64>) -> u32 {
     let pages = range.end.div_ceil(PAGE_BYTES) - range.start / PAGE_BYTES;
     u32::try_from(pages).unwrap_or(CHECKED - 1).clamp(1, CHECKED - 1)
 }
@@ -221,7 +222,7 @@ impl Held {
     }
 
     /// The bytes to free for a sample: whole pages where no neighbour that is here, or on its way, shares them.
-    fn hole(&self, split: &SplitPlace, slot: usize, range: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    fn hole(&self, split: &SplitPlace, slot: usize, range: Range<u64>) -> Range<u64> {
         let shard = split.locate(slot).0;
         let is_free = |slot: usize| self.cells[slot] == 0 && !self.is_pinned(slot);
         let (mut start, mut end) =

@@ -30,8 +30,8 @@ pub(super) enum StoreAt {
     Http {
         /// Without a slash at the end of its path.
         url: Url,
-        /// Sent to that host alone.
-        token: Option<String>,
+        /// The header `Authorization`, sent to that host alone.
+        authorization: Option<String>,
     },
 }
 
@@ -51,11 +51,16 @@ impl Location {
                 }
                 StoreAt::S3 { bucket, prefix: url.path().trim_matches('/').to_owned() }
             }
-            "http" | "https" => StoreAt::Http { url: base(text).map_err(wrong)?, token: None },
+            "http" | "https" => {
+                let (url, authorization) = base(text).map_err(wrong)?;
+                StoreAt::Http { url, authorization }
+            }
             "hf" => {
                 let endpoint = config.variable("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
                 let url = hub_url(text, endpoint.trim_end_matches('/')).map_err(wrong)?;
-                StoreAt::Http { url: base(&url).map_err(wrong)?, token: config.variable("HF_TOKEN") }
+                let (url, own) = base(&url).map_err(wrong)?;
+                let token = config.variable("HF_TOKEN").map(|token| format!("Bearer {}", token.trim()));
+                StoreAt::Http { url, authorization: token.or(own) }
             }
             _ => {
                 return Err(wrong(
@@ -68,8 +73,8 @@ impl Location {
     }
 }
 
-/// A base to which names are added.
-fn base(text: &str) -> Result<Url, String> {
+/// A base to which names are added, and the header that says who asks, where the URL says it.
+fn base(text: &str) -> Result<(Url, Option<String>), String> {
     let mut url = Url::parse(text).map_err(|error| error.to_string())?;
     if url.cannot_be_a_base() || !url.has_host() {
         return Err("it names no host".to_owned());
@@ -77,7 +82,43 @@ fn base(text: &str) -> Result<Url, String> {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     url.set_fragment(None);
-    Ok(url)
+    let authorization = url.password().map(|password| {
+        let plain = |text: &str| percent_decoded(text);
+        let mut pair = plain(url.username());
+        pair.push(b':');
+        pair.extend(plain(password));
+        format!("Basic {}", base64(&pair))
+    });
+    // A host was found, so there may be a user.
+    let (_, _) = (url.set_username(""), url.set_password(None));
+    Ok((url, authorization))
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|_| first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    bytes
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let is_padding = digit > group.len();
+            let digit = DIGITS[(bits >> (18 - 6 * digit) & 63) as usize];
+            text.push(if is_padding { '=' } else { char::from(digit) });
+        }
+    }
+    text
 }
 
 fn hub_url(text: &str, endpoint: &str) -> Result<String, String> {
@@ -110,8 +151,8 @@ mod tests {
 
     fn http(text: &str) -> (String, String, Option<String>) {
         let location = parse(text).unwrap();
-        let StoreAt::Http { url, token } = location.store else { panic!("{text} is no http") };
-        (location.shown, url.to_string(), token)
+        let StoreAt::Http { url, authorization } = location.store else { panic!("{text} is no http") };
+        (location.shown, url.to_string(), authorization)
     }
 
     #[test]
@@ -120,14 +161,25 @@ mod tests {
         assert_eq!(location.shown, "s3://bucket/a/b%20c");
         let expected = StoreAt::S3 { bucket: "bucket".to_owned(), prefix: "a/b%20c".to_owned() };
         assert!(location.store == expected);
-        let (shown, url, token) = http("https://me:word@host/data/?sig=abc");
-        assert_eq!((shown.as_str(), token), ("https://host/data", None));
-        assert_eq!(url, "https://me:word@host/data?sig=abc");
+        let (shown, url, authorization) = http("https://me:w%6Frd@host/data/?sig=abc");
+        assert_eq!(shown, "https://host/data");
+        assert_eq!(url, "https://host/data?sig=abc");
+        assert_eq!(authorization.as_deref(), Some("Basic bWU6d29yZA=="));
+        assert_eq!(http("http://host").2, None);
+    }
+
+    #[test]
+    fn base64_has_the_published_values() {
+        for (plain, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(plain.as_bytes()), text);
+        }
     }
 
     #[test]
     fn the_hub_is_one_more_address() {
-        let token = Some("hf_secret".to_owned());
+        let token = Some("Bearer hf_secret".to_owned());
         assert_eq!(http("hf://datasets/o/n/a/b").1, "http://hub.test:81/datasets/o/n/resolve/main/a/b");
         assert_eq!(http("hf://datasets/o/n@v1.0").1, "http://hub.test:81/datasets/o/n/resolve/v1.0");
         assert_eq!(http("hf://datasets/o/n").2, token);

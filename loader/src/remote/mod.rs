@@ -6,7 +6,7 @@
 //! location   a URL taken apart           objects   requests, tried again
 //! lane       the locked cache folder     held      which samples it has, room, eviction
 //! journal    the same on disk            disk      free room, holes
-//! uses       when each is needed next    planner   the fetching thread
+//! uses       when each is needed next    planner   the fetching thread, with runs and room
 //! fetch      one request, checked        session   what workers wait for
 //! ```
 
@@ -19,6 +19,8 @@ mod lane;
 mod location;
 mod objects;
 mod planner;
+mod room;
+mod runs;
 mod session;
 mod uses;
 

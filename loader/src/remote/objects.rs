@@ -8,8 +8,8 @@ use std::{
 };
 
 use object_store::{
-    ClientOptions, GetOptions, GetRange, HeaderMap, HeaderValue, ObjectStore, RetryConfig,
-    aws::AmazonS3Builder, http::HttpBuilder, path::Path,
+    ClientOptions, GetOptions, GetRange, HeaderMap, HeaderValue, ObjectStore, ObjectStoreExt as _,
+    RetryConfig, aws::AmazonS3Builder, http::HttpBuilder, path::Path,
 };
 
 use super::{
@@ -100,10 +100,10 @@ impl Objects {
                 let prefix = Path::from_url_path(prefix).map_err(|error| wrong(error.to_string()))?;
                 (Arc::new(builder.build().map_err(|error| wrong(error.to_string()))?), prefix)
             }
-            StoreAt::Http { url, token } => {
+            StoreAt::Http { url, authorization } => {
                 let mut options = options.with_allow_http(true);
-                if let Some(token) = token {
-                    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                if let Some(authorization) = authorization {
+                    let mut value = HeaderValue::from_str(authorization)
                         .map_err(|_| wrong("HF_TOKEN has characters that no token has".to_owned()))?;
                     value.set_sensitive(true);
                     let mut headers = HeaderMap::new();
@@ -127,7 +127,7 @@ impl Objects {
     /// Asks once for an object of at most `most` bytes, or for a range of one.
     pub(super) async fn get(&self, name: &str, range: Option<Range<u64>>, most: u64) -> Result<Got, Refusal> {
         self.counts.requests.fetch_add(1, Relaxed);
-        let path = name.split('/').fold(self.prefix.clone(), |path, part| path.join(part));
+        let path = self.path(name);
         let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..GetOptions::default() };
         let request = async {
             let result = self.store.get_opts(&path, options).await.map_err(|error| refusal(&error))?;
@@ -150,6 +150,17 @@ impl Objects {
             return Err(Refusal::Passing(format!("{} bytes came of {due}", bytes.len())));
         }
         Ok(Got { bytes: bytes.into(), object_bytes })
+    }
+
+    /// How long an object is, if the store says.
+    pub(super) async fn length(&self, name: &str) -> Option<u64> {
+        self.counts.requests.fetch_add(1, Relaxed);
+        let asked = tokio::time::timeout(self.timeout, self.store.head(&self.path(name))).await;
+        Some(asked.ok()?.ok()?.size)
+    }
+
+    fn path(&self, name: &str) -> Path {
+        name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
     }
 
     /// Asks for a whole object of at most `most` bytes, again where that may help and where `fits` does not say that it is right.

@@ -1,5 +1,6 @@
 //! The thread that fetches: it walks the epoch's batches a bounded number of bytes ahead of the workers, makes room by
-//! evicting what the order needs last, and groups what is missing into requests. Left out: a request itself (`fetch`).
+//! evicting what the order needs last, and groups what is missing into requests. Left out: a request itself (`fetch`), how
+//! requests are put together (`runs`) and how room is made (`room`).
 //!
 //! Each sample is fetched once an epoch however small the cache is, unless the epoch repeats it. What must be there soon
 //! (of planned batches) takes at most `ahead` pages or one batch. In the order `block` a request takes neighbours along that
@@ -19,15 +20,9 @@ use super::{
     held::{self, PAGE_BYTES, SplitPlace},
     lane::Lane,
     session::Shared,
-    uses::{NEXT_EPOCH, Uses},
+    uses::Uses,
 };
 use crate::{collate::Source, error::Result, order::Order, sequence::EpochSamples};
-
-/// Longest request.
-const RUN_BYTES_MAX: u64 = 4 << 20;
-
-/// Bytes between two samples that are fetched rather than asked around.
-const GAP_BYTES_MAX: u64 = 64 << 10;
 
 /// Batches that are planned at a time, before anything else is looked at.
 const BATCHES_AT_ONCE: usize = 64;
@@ -39,14 +34,14 @@ pub(super) type Slot = (usize, usize);
 pub(super) struct Keeper {
     pub(super) lane: Arc<Lane>,
     /// What may go, what is needed last on top; some entries are out of date.
-    heap: Option<BinaryHeap<(u64, usize)>>,
+    pub(super) heap: Option<BinaryHeap<(u64, usize)>>,
     /// Pages of tickets that are planned and not released.
-    planned: u64,
+    pub(super) planned: u64,
     /// Most of them, where they are more than one ticket's.
-    ahead: u64,
-    tickets: usize,
+    pub(super) ahead: u64,
+    pub(super) tickets: usize,
     /// Pages that are here for later in this epoch, and not planned.
-    later: u64,
+    pub(super) later: u64,
 }
 
 /// A data set of the loader that lies in an object store.
@@ -58,31 +53,31 @@ pub(super) struct PartPlace {
 }
 
 /// A sample on its way, with a pin and reserved pages of its own.
-struct Flight {
+pub(super) struct Flight {
     tickets: Vec<u64>,
     pages: u32,
 }
 
 /// A ticket's slots, each once, and its pages in each lane.
-struct Ticket {
+pub(super) struct Ticket {
     slots: Vec<Slot>,
     pages: Vec<u64>,
 }
 
 pub(super) struct Planner {
-    source: Arc<Source>,
-    samples: Arc<EpochSamples>,
-    shared: Arc<Shared>,
-    keepers: Vec<Keeper>,
+    pub(super) source: Arc<Source>,
+    pub(super) samples: Arc<EpochSamples>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) keepers: Vec<Keeper>,
     /// One for each part of the store; none for local ones.
-    parts: Vec<Option<PartPlace>>,
-    uses: Uses,
+    pub(super) parts: Vec<Option<PartPlace>>,
+    pub(super) uses: Uses,
     /// Positions within which neighbours are taken along, part by part; 0 where they are not.
-    horizons: Vec<u64>,
-    next_batch: u64,
-    tickets: HashMap<u64, Ticket>,
-    flying: HashMap<Slot, Flight>,
-    queue: VecDeque<(usize, Arc<Run>)>,
+    pub(super) horizons: Vec<u64>,
+    pub(super) next_batch: u64,
+    pub(super) tickets: HashMap<u64, Ticket>,
+    pub(super) flying: HashMap<Slot, Flight>,
+    pub(super) queue: VecDeque<(usize, Arc<Run>)>,
 }
 
 impl Planner {
@@ -196,7 +191,7 @@ impl Planner {
     }
 
     /// The time at which the first batch begins that is not planned.
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         let batches = self.source.plan.batch_count();
         if self.next_batch < batches {
             self.source.plan.batch(self.next_batch).first_slot()
@@ -205,14 +200,14 @@ impl Planner {
         }
     }
 
-    fn slot(&self, sample: u64) -> Option<(usize, Slot)> {
+    pub(super) fn slot(&self, sample: u64) -> Option<(usize, Slot)> {
         let number = self.source.store.part_number(sample);
         let part = self.parts[number].as_ref()?;
         Some((number, (part.lane, part.split.starts[0] + (sample - part.first) as usize)))
     }
 
     /// The part and the sample of a slot; none where this loader does not read it.
-    fn sample(&self, (lane, slot): Slot) -> Option<(usize, u64)> {
+    pub(super) fn sample(&self, (lane, slot): Slot) -> Option<(usize, u64)> {
         self.parts.iter().enumerate().find_map(|(number, part)| {
             let part = part.as_ref().filter(|part| part.lane == lane)?;
             let first = part.split.starts[0];
@@ -309,7 +304,7 @@ impl Planner {
         self.shared.lacks(ticket, lacking);
     }
 
-    fn take_off(&mut self, (lane, slot): Slot, pages: u32) {
+    pub(super) fn take_off(&mut self, (lane, slot): Slot, pages: u32) {
         let mut held = self.keepers[lane].lane.held();
         held.pin(slot);
         held.reserve(pages);
@@ -330,175 +325,6 @@ impl Planner {
             } else {
                 lane.objects.counts.refetched.fetch_add(1, Relaxed);
                 lane.held().lost(&part.split, slot).map_err(Failure::of)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Groups what is missing, by slots, into requests.
-    fn queue_runs(&mut self, missing: Vec<(usize, Slot, u32)>) -> Result<(), Failure> {
-        let mut at = 0;
-        while at < missing.len() {
-            let (part, (lane, slot), pages) = missing[at];
-            let Some(split) = self.parts[part].as_ref().map(|part| Arc::clone(&part.split)) else { break };
-            let mut run = vec![(slot, pages)];
-            let Some(mut range) = split.extent(slot) else { break };
-            at += 1;
-            while let Some(&(other, (_, slot), pages)) = missing.get(at)
-                && other == part
-                && let Some(joined) = join(&split, &range, run[0].0, slot)
-            {
-                (range, at) = (joined, at + 1);
-                run.push((slot, pages));
-            }
-            if self.horizons[part] > 0 {
-                self.take_neighbours(part, &split, &mut run, range)?;
-            }
-            let run = Run { lane: Arc::clone(&self.keepers[lane].lane), split, slots: run };
-            self.queue.push_back((lane, Arc::new(run)));
-        }
-        Ok(())
-    }
-
-    /// Adds what lies beside a run, is needed within the window, and has room.
-    fn take_neighbours(
-        &mut self,
-        part: usize,
-        split: &SplitPlace,
-        run: &mut Vec<(usize, u32)>,
-        mut range: std::ops::Range<u64>,
-    ) -> Result<(), Failure> {
-        let (now, end) = (self.now(), split.starts[split.starts.len() - 1]);
-        if now == u64::MAX {
-            return Ok(());
-        }
-        for forward in [true, false] {
-            loop {
-                let (first, last) = (run[0].0, run[run.len() - 1].0);
-                let beside = if forward { last.checked_add(1) } else { first.checked_sub(1) };
-                let Some(slot) = beside.filter(|&slot| slot >= split.starts[0] && slot < end) else { break };
-                let Some(joined) = join(split, &range, first, slot) else { break };
-                let Some(extent) = split.extent(slot) else { break };
-                if !self.is_wanted(part, slot, now, held::pages(&extent))? {
-                    break;
-                }
-                let Some(lane) = self.parts[part].as_ref().map(|part| part.lane) else { break };
-                let pages = held::pages(&extent);
-                self.keepers[lane].later += u64::from(pages);
-                self.take_off((lane, slot), pages);
-                let place = if forward { run.len() } else { 0 };
-                run.insert(place, (slot, pages));
-                range = joined;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a slot is missing, needed soon, and has room that nobody needs.
-    fn is_wanted(&mut self, part: usize, slot: usize, now: u64, pages: u32) -> Result<bool, Failure> {
-        let Some(place) = self.parts[part].as_ref() else { return Ok(false) };
-        let (lane, sample) = (place.lane, place.first + (slot - place.split.starts[0]) as u64);
-        let is_missing = {
-            let held = self.keepers[lane].lane.held();
-            held.present(slot).is_none() && !held.is_pinned(slot)
-        };
-        if !is_missing || self.flying.contains_key(&(lane, slot)) {
-            return Ok(false);
-        }
-        let time = self.uses.this_epoch(sample, now).map_err(Failure::of)?;
-        if !time.is_some_and(|time| time - now <= self.horizons[part]) {
-            return Ok(false);
-        }
-        let keeper = &self.keepers[lane];
-        let limit = keeper.lane.held().limit_pages();
-        if keeper.later + u64::from(pages) + keeper.ahead > limit {
-            return Ok(false);
-        }
-        self.make_room(lane, u64::from(pages), true)
-    }
-
-    /// Evicts until so many more pages have room; whether they do. `only_used`: nothing that this epoch still needs.
-    fn make_room(&mut self, lane: usize, pages: u64, only_used: bool) -> Result<bool, Failure> {
-        let held_lane = Arc::clone(&self.keepers[lane].lane);
-        let mut is_fresh = false;
-        loop {
-            let mut held = held_lane.held();
-            if held.has_room(pages) {
-                return Ok(true);
-            }
-            let top = self.keepers[lane].heap.as_mut().and_then(BinaryHeap::pop);
-            let Some((time, slot)) = top else {
-                drop(held);
-                if is_fresh || (only_used && self.keepers[lane].heap.is_some()) {
-                    return Ok(false);
-                }
-                self.keepers[lane].heap = Some(self.everything(lane)?);
-                is_fresh = true;
-                continue;
-            };
-            let Some(evicted) = held.present(slot).filter(|_| !held.is_pinned(slot)) else { continue };
-            if only_used && time < NEXT_EPOCH {
-                drop(held);
-                if let Some(heap) = &mut self.keepers[lane].heap {
-                    heap.push((time, slot));
-                }
-                return Ok(false);
-            }
-            let bytes = held.evict(slot, &held_lane.dir).map_err(Failure::of)?;
-            drop(held);
-            held_lane.objects.counts.evicted_bytes.fetch_add(bytes, Relaxed);
-            if time < NEXT_EPOCH {
-                let keeper = &mut self.keepers[lane];
-                keeper.later = keeper.later.saturating_sub(u64::from(evicted));
-            }
-        }
-    }
-
-    /// All that a lane holds and nobody needs now, by when it is needed next.
-    fn everything(&mut self, lane: usize) -> Result<BinaryHeap<(u64, usize)>, Failure> {
-        let free: Vec<usize> = {
-            let held = self.keepers[lane].lane.held();
-            (0..held.slots()).filter(|&slot| held.present(slot).is_some() && !held.is_pinned(slot)).collect()
-        };
-        let timed = free.into_iter().map(|slot| Ok((self.time((lane, slot))?, slot)));
-        timed.collect::<Result<Vec<_>, Failure>>().map(BinaryHeap::from)
-    }
-
-    fn time(&mut self, slot: Slot) -> Result<u64, Failure> {
-        let now = self.now();
-        match self.sample(slot) {
-            Some((_, sample)) => self.uses.next_use(sample, now).map_err(Failure::of),
-            // Of another split, which nothing is known of.
-            None => Ok(u64::MAX),
-        }
-    }
-
-    /// How much is here already for this epoch.
-    fn count_later(&mut self) -> Result<(), Failure> {
-        if self.horizons.iter().all(|&horizon| horizon == 0) {
-            return Ok(());
-        }
-        let now = self.now();
-        for lane in 0..self.keepers.len() {
-            let slots = self.keepers[lane].lane.held().slots();
-            for slot in 0..slots {
-                let pages = self.keepers[lane].lane.held().present(slot);
-                if let (Some(pages), Some((_, sample))) = (pages, self.sample((lane, slot)))
-                    && self.uses.this_epoch(sample, now).map_err(Failure::of)?.is_some()
-                {
-                    self.keepers[lane].later += u64::from(pages);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn unpin(&mut self, lane: usize, slot: usize) -> Result<(), Failure> {
-        let is_free = self.keepers[lane].lane.held().unpin(slot);
-        if is_free && self.keepers[lane].heap.is_some() {
-            let time = self.time((lane, slot))?;
-            if let Some(heap) = &mut self.keepers[lane].heap {
-                heap.push((time, slot));
             }
         }
         Ok(())
@@ -561,20 +387,4 @@ impl Planner {
             }
         }
     }
-}
-
-/// The range of a run with one more sample of the same shard, near it and not too long.
-fn join(
-    split: &SplitPlace,
-    range: &std::ops::Range<u64>,
-    of_run: usize,
-    slot: usize,
-) -> Option<std::ops::Range<u64>> {
-    if split.locate(of_run).0 != split.locate(slot).0 {
-        return None;
-    }
-    let other = split.extent(slot)?;
-    let gap = other.start.saturating_sub(range.end).max(range.start.saturating_sub(other.end));
-    let joined = range.start.min(other.start)..range.end.max(other.end);
-    (gap <= GAP_BYTES_MAX && joined.end - joined.start <= RUN_BYTES_MAX).then_some(joined)
 }

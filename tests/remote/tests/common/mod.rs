@@ -6,13 +6,19 @@
 use std::{
     convert::Infallible,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     thread::JoinHandle,
     time::Duration,
 };
 
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn};
+use http_body_util::BodyExt as _;
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use loader::{CacheConfig, Loader, LoaderBuilder, Remainder};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -141,6 +147,35 @@ impl Drop for Server {
     }
 }
 
+/// A body, which may end before its end: then the connection closes.
+struct Answer {
+    bytes: Option<Bytes>,
+    is_cut: bool,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Poll::Ready(match self.bytes.take() {
+            Some(bytes) => Some(Ok(Frame::data(bytes))),
+            None if self.is_cut => Some(Err(std::io::Error::other("cut"))),
+            None => None,
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.bytes {
+            Some(bytes) if !self.is_cut => SizeHint::with_exact(bytes.len() as u64),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
 async fn serve(listener: TcpListener, service: S3Service, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -158,7 +193,7 @@ async fn answer(
     request: Request<Incoming>,
     service: S3Service,
     shared: Arc<Shared>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Answer>, Infallible> {
     let range = request.headers().get("range").and_then(|range| {
         let (first, last) = range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()?))
@@ -170,7 +205,8 @@ async fn answer(
         tokio::time::sleep(pause).await;
     }
     if let Fault::Status(status) = fault {
-        let mut answer = Response::new(Full::new(Bytes::from_static(b"not now")));
+        let body = Answer { bytes: Some(Bytes::from_static(b"not now")), is_cut: false };
+        let mut answer = Response::new(body);
         *answer.status_mut() = StatusCode::from_u16(status).unwrap();
         return Ok(answer);
     }
@@ -187,7 +223,8 @@ async fn answer(
         Fault::Cut(bytes) => body.truncate(bytes),
         _ => {}
     }
-    Ok(Response::from_parts(parts, Full::new(Bytes::from(body))))
+    let is_cut = matches!(fault, Fault::Cut(_));
+    Ok(Response::from_parts(parts, Answer { bytes: Some(body.into()), is_cut }))
 }
 
 /// `s3://BUCKET/PREFIX`

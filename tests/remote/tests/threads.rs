@@ -1,0 +1,38 @@
+//! Dropping an epoch midway leaves no thread behind, whatever the server does. Alone in its process, for it counts threads.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Fault, Server, builder, url};
+use testkit::Spec;
+
+#[test]
+fn dropping_midway_leaves_no_thread() {
+    let data = Spec::train(64).size(32).temporary();
+    let server = Server::start(data.path(), &["a"]);
+    assert_eq!(common::loader_threads(), 0);
+    for slow in [false, true] {
+        for taken in [0, 1, 3] {
+            let cache = tempfile::tempdir().unwrap();
+            let remote = builder(url("a"), &server.cache(cache.path())).threads(3).build().unwrap();
+            let mut epoch = remote.epoch(0).unwrap();
+            for _ in 0..taken {
+                epoch.next().unwrap().unwrap();
+            }
+            if slow {
+                server.faults(|asked| {
+                    if asked.is_tar() { Fault::Slow(Duration::from_secs(20)) } else { Fault::Pass }
+                });
+            }
+            assert!(common::loader_threads() > 0);
+            let begun = Instant::now();
+            drop(epoch);
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+            assert_eq!(common::loader_threads(), 0, "{taken} batches taken");
+            server.faults(|_| Fault::Pass);
+            // The loader is as good as before.
+            assert_eq!(remote.epoch(0).unwrap().map(Result::unwrap).count(), 8);
+        }
+    }
+}
