@@ -96,10 +96,12 @@ impl Planner {
         };
         let keepers = lanes.iter().map(keeper).collect();
         let (len, draws) = (source.sequence.len(), source.sequence.draws());
+        let batch_size = source.config.batch_size as u64;
         let horizon = |&draws: &u64| match source.order {
             // A part's window is spread over as much more of the epoch as the other parts take.
             Order::Block { block, window } if draws > 0 => {
-                (u64::from(block) * u64::from(window)).saturating_mul(len.div_ceil(draws))
+                // And a batch may reach into the next one.
+                (u64::from(block) * u64::from(window)).saturating_mul(len.div_ceil(draws)) + batch_size
             }
             _ => 0,
         };
