@@ -3,12 +3,15 @@
 
 use std::{collections::BTreeMap, path::Path, path::PathBuf, time::Duration};
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 
 /// How data sets in object stores are read. Nothing of it matters to local ones.
 ///
 /// Credentials come from the environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`,
-/// `AWS_ENDPOINT_URL` and the like for `s3://`, `HF_TOKEN` and `HF_ENDPOINT` for `hf://`.
+/// `AWS_ENDPOINT_URL` and the like for `s3://`, `HF_TOKEN` and `HF_ENDPOINT` for `hf://`. `HTTPS_PROXY` and its kind are
+/// heeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
     /// The cache's folder; default `$XDG_CACHE_HOME/shards`, else `~/.cache/shards`.
@@ -23,7 +26,7 @@ pub struct CacheConfig {
     /// How often a request is tried, and a damaged payload fetched, before it is an error; default 6, with waits of
     /// 0.1 s, 0.2 s and so on between.
     pub attempts: u32,
-    /// How long one request may take as a whole; default a minute.
+    /// How long an answer may take to begin, and then each 8 MiB of it; default a minute.
     pub timeout: Duration,
     /// Environment variables that are seen in place of the process's own: credentials, endpoints.
     pub variables: BTreeMap<String, String>,
@@ -87,7 +90,7 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
 }
 
 /// What was fetched for a loader's data sets in object stores, by all that share their caches in this process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RemoteStats {
     /// Requests that were answered or that failed, of all kinds.
     pub requests: u64,

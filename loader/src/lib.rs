@@ -82,7 +82,7 @@ pub use config::{
 pub use error::{Error, Place, Result};
 pub use groups::Distinct;
 pub use history::History;
-pub use loader::{Epoch, Loader};
+pub use loader::{Epoch, Loader, open_dataset};
 pub use order::Order;
 pub use parts::{Draws, Origin, Part};
 pub use plan::Remainder;

@@ -12,7 +12,7 @@ use crate::{
     batch::Batch,
     buffer::Pool,
     builder::LoaderBuilder,
-    cache::RemoteStats,
+    cache::{CacheConfig, RemoteStats},
     collate::{Checked, EpochJob, Hook, Source},
     config::{Check, LoaderConfig},
     error::{Error, Result},
@@ -364,6 +364,15 @@ impl Loader {
             captions.into_iter().flatten().map(Ok).chain(error)
         })
     }
+}
+
+/// Opens a data set's manifest alone, wherever it lies: for what must be known before a [`Loader`] is asked for. That of
+/// one in an object store is fetched into its cache, and its files are not there.
+///
+/// # Errors
+/// As [`Loader::open`].
+pub fn open_dataset(dir: &Path, cache: &CacheConfig) -> Result<Dataset> {
+    remote::dataset(dir, cache)
 }
 
 /// One weight for each part, or none at all; a look at what else they say.

@@ -1,10 +1,16 @@
 //! In place of the reader of object stores where this was built without it: a URL is an error that says so. Left out:
 //! everything else; the types have no values.
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc};
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use shard::Dataset;
 
 use crate::{
-    cache::{RemoteStats, is_url, redact},
+    cache::{CacheConfig, RemoteStats, is_url, redact},
     collate::Source,
     config::LoaderConfig,
     error::{Error, Result},
@@ -33,6 +39,14 @@ pub(crate) fn open(parts: &[Part], _: &LoaderConfig) -> Result<(Vec<PathBuf>, Op
         Some(part) => Err(Error::WithoutRemote { url: redact(&part.dir.to_string_lossy()) }),
         None => Ok((parts.iter().map(|part| part.dir.clone()).collect(), None)),
     }
+}
+
+/// A local data set.
+pub(crate) fn dataset(dir: &Path, _: &CacheConfig) -> Result<Dataset> {
+    if is_url(dir) {
+        return Err(Error::WithoutRemote { url: redact(&dir.to_string_lossy()) });
+    }
+    Ok(Dataset::open(dir)?)
 }
 
 impl Remote {
@@ -68,5 +82,30 @@ impl Session {
 
     pub(crate) fn stop(&self) {
         match self.0 {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{CacheConfig, Error, Loader, Part, Remainder, open_dataset};
+
+    #[test]
+    fn a_url_is_an_error_that_names_the_feature() {
+        let url = "https://user:hush@host/coco?key=hush";
+        let data = testkit::Spec::small().temporary();
+        let builder = || Loader::builder(url).batch_size(4).remainder(Remainder::DropLast);
+        let local = || Loader::builder(data.path()).batch_size(4).remainder(Remainder::DropLast);
+        for error in [
+            builder().build().unwrap_err(),
+            local().mix(Part::new(url)).build().unwrap_err(),
+            open_dataset(url.as_ref(), &CacheConfig::default()).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::WithoutRemote { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.starts_with("https://host/coco lies in an object store"), "{text}");
+            assert!(text.contains("--features remote") && text.contains("released binary"), "{text}");
+            assert!(!text.contains("hush"), "{text}");
+        }
+        assert!(local().build().unwrap().remote_stats().is_none());
     }
 }

@@ -21,6 +21,12 @@ pub(super) fn free_bytes(path: &Path) -> Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Bytes of disk that a file takes.
+pub(super) fn used_bytes(path: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(fs_err::metadata(path)?.blocks() * 512)
+}
+
 /// Frees a range of a file, which reads as zeros from then on.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn punch(path: &Path, range: Range<u64>) -> Result<()> {

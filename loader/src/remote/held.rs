@@ -221,6 +221,32 @@ impl Held {
         Ok(u64::from(pages) * PAGE_BYTES)
     }
 
+    /// Frees what a tar has on disk beyond what the journal told: the last owner was killed while it wrote or freed.
+    ///
+    /// # Errors
+    /// [`Error::Cache`].
+    pub(super) fn tidy(&self, split: &SplitPlace, folder: &Path) -> Result<()> {
+        for (shard, ends) in split.starts.windows(2).enumerate() {
+            let path = folder.join(&split.name).join(tar_name(split, shard));
+            let due: u64 = (ends[0]..ends[1]).map(|slot| u64::from(self.pages_of(slot)) * PAGE_BYTES).sum();
+            if disk::used_bytes(&path).map_err(Error::cache("look at", &path))? <= due {
+                continue;
+            }
+            let end = split.tar_bytes[shard].div_ceil(PAGE_BYTES) * PAGE_BYTES;
+            let there = (ends[0]..ends[1]).filter(|&slot| self.cells[slot] != 0);
+            let there = there.filter_map(|slot| split.extent(slot));
+            let mut free = 0;
+            for range in there.chain([end..end]) {
+                let first = range.start / PAGE_BYTES * PAGE_BYTES;
+                if first > free {
+                    disk::punch(&path, free..first).map_err(Error::cache("make room in", &path))?;
+                }
+                free = free.max(range.end.div_ceil(PAGE_BYTES) * PAGE_BYTES);
+            }
+        }
+        Ok(())
+    }
+
     /// The bytes to free for a sample: whole pages where no neighbour that is here, or on its way, shares them.
     fn hole(&self, split: &SplitPlace, slot: usize, range: Range<u64>) -> Range<u64> {
         let shard = split.locate(slot).0;

@@ -173,6 +173,7 @@ impl Lane {
         let tar_bytes = entry.shards.iter().map(|shard| shard.tar_bytes).collect();
         let split = Arc::new(SplitPlace { name: name.to_owned(), readers, tar_bytes, starts });
         held.add(Arc::clone(&split), journal, &records);
+        held.tidy(&split, &self.dir)?;
         let limit = self.limit(&held, config)?;
         held.allow(limit);
         Ok(split)

@@ -10,6 +10,11 @@
 //! fetch      one request, checked        session   what workers wait for
 //! ```
 
+#[cfg(not(unix))]
+compile_error!(
+    "the feature `remote` needs a Unix: files with holes, and reads and writes at a place in them"
+);
+
 mod counts;
 mod disk;
 mod fetch;
@@ -24,7 +29,10 @@ mod runs;
 mod session;
 mod uses;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use shard::Dataset;
 
@@ -37,7 +45,7 @@ use self::{
     session::Shared,
 };
 use crate::{
-    cache::{RemoteStats, is_url},
+    cache::{CacheConfig, RemoteStats, is_url},
     collate::Source,
     config::LoaderConfig,
     error::Result,
@@ -83,6 +91,18 @@ pub(crate) fn open(parts: &[Part], config: &LoaderConfig) -> Result<(Vec<PathBuf
     }
     let remote = Some(remote).filter(|remote| !remote.lanes.is_empty());
     Ok((dirs, remote))
+}
+
+/// A data set wherever it lies; of one in an object store, the manifest alone.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn dataset(dir: &Path, config: &CacheConfig) -> Result<Dataset> {
+    if !is_url(dir) {
+        return Ok(Dataset::open(dir)?);
+    }
+    let lane = Lane::open(&Location::parse(&dir.to_string_lossy(), config)?, config)?;
+    Ok(Dataset::open(&lane.dir)?)
 }
 
 impl Remote {

@@ -9,7 +9,11 @@ use std::{
 
 use object_store::{
     ClientOptions, GetOptions, GetRange, HeaderMap, HeaderValue, ObjectStore, ObjectStoreExt as _,
-    RetryConfig, aws::AmazonS3Builder, http::HttpBuilder, path::Path,
+    RetryConfig,
+    aws::AmazonS3Builder,
+    client::{HttpClient, HttpConnector},
+    http::HttpBuilder,
+    path::Path,
 };
 
 use super::{
@@ -23,6 +27,8 @@ use crate::{
 
 /// The first wait after a failure; each next one is twice as long.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// So many bytes must come within the time for one request; longer answers have as many times that.
+const BYTES_IN_TIME: u64 = 8 << 20;
 /// No wait is longer.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -69,24 +75,12 @@ impl Objects {
     /// [`Error::Remote`] where the settings of the store make no sense.
     pub(super) fn open(location: &Location, config: &CacheConfig, counts: Arc<Counts>) -> Result<Objects> {
         let wrong = |reason: String| Error::Remote { url: location.shown.clone(), reason: redact(&reason) };
-        // One for the whole process; where a program has chosen its own, that one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let options = ClientOptions::new()
-            .with_timeout_disabled()
-            .with_connect_timeout(config.timeout.min(Duration::from_secs(15)))
-            .with_pool_idle_timeout(Duration::from_secs(20))
-            .with_user_agent(HeaderValue::from_static(concat!("loader/", env!("CARGO_PKG_VERSION"))));
+        let connector = Connector(client(location, config).map_err(wrong)?);
         // Tries are counted here, where a payload's checksum counts too.
         let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
         let (store, prefix): (Arc<dyn ObjectStore>, _) = match &location.store {
             StoreAt::S3 { bucket, prefix } => {
-                let endpoint =
-                    config.variable("AWS_ENDPOINT_URL").or_else(|| config.variable("AWS_ENDPOINT"));
-                // Who names a plain endpoint wants a plain endpoint.
-                let plain = endpoint.is_some_and(|url| url.starts_with("http://"));
-                let mut builder = AmazonS3Builder::new()
-                    .with_client_options(options.with_allow_http(plain))
-                    .with_retry(retry);
+                let mut builder = AmazonS3Builder::new().with_http_connector(connector).with_retry(retry);
                 let own = config.variables.iter().map(|(name, value)| (name.clone(), value.clone()));
                 for (name, value) in std::env::vars_os()
                     .filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()))
@@ -100,17 +94,8 @@ impl Objects {
                 let prefix = Path::from_url_path(prefix).map_err(|error| wrong(error.to_string()))?;
                 (Arc::new(builder.build().map_err(|error| wrong(error.to_string()))?), prefix)
             }
-            StoreAt::Http { url, authorization } => {
-                let mut options = options.with_allow_http(true);
-                if let Some(authorization) = authorization {
-                    let mut value = HeaderValue::from_str(authorization)
-                        .map_err(|_| wrong("HF_TOKEN has characters that no token has".to_owned()))?;
-                    value.set_sensitive(true);
-                    let mut headers = HeaderMap::new();
-                    headers.insert("authorization", value);
-                    options = options.with_default_headers(headers);
-                }
-                let builder = HttpBuilder::new().with_url(url.as_str()).with_client_options(options);
+            StoreAt::Http { url, .. } => {
+                let builder = HttpBuilder::new().with_url(url.as_str()).with_http_connector(connector);
                 let built = builder.with_retry(retry).build().map_err(|error| wrong(error.to_string()))?;
                 (Arc::new(built), Path::default())
             }
@@ -129,21 +114,18 @@ impl Objects {
         self.counts.requests.fetch_add(1, Relaxed);
         let path = self.path(name);
         let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..GetOptions::default() };
-        let request = async {
-            let result = self.store.get_opts(&path, options).await.map_err(|error| refusal(&error))?;
-            let object_bytes = result.meta.size;
-            if object_bytes > most {
-                return Err(Refusal::Final(format!(
-                    "the object has {object_bytes} bytes, and {most} are due"
-                )));
-            }
-            Ok((result.bytes().await.map_err(|error| refusal(&error))?, object_bytes))
-        };
-        let answer = tokio::time::timeout(self.timeout, request).await;
-        let (bytes, object_bytes) = match answer {
-            Ok(answer) => answer?,
-            Err(_) => return Err(Refusal::Passing(format!("no answer within {:?}", self.timeout))),
-        };
+        let late = |_| Refusal::Passing(format!("no answer within {:?}", self.timeout));
+        let asked = tokio::time::timeout(self.timeout, self.store.get_opts(&path, options));
+        let result = asked.await.map_err(late)?.map_err(|error| refusal(&error))?;
+        let object_bytes = result.meta.size;
+        if object_bytes > most {
+            return Err(Refusal::Final(format!("the object has {object_bytes} bytes, and {most} are due")));
+        }
+        let pieces =
+            u32::try_from((result.range.end - result.range.start) / BYTES_IN_TIME).unwrap_or(u32::MAX);
+        let body =
+            tokio::time::timeout(self.timeout.saturating_mul(pieces.saturating_add(1)), result.bytes());
+        let bytes = body.await.map_err(late)?.map_err(|error| refusal(&error))?;
         self.counts.fetched_bytes.fetch_add(bytes.len() as u64, Relaxed);
         let due = range.map_or(object_bytes, |range| range.end - range.start);
         if bytes.len() as u64 != due {
@@ -178,7 +160,10 @@ impl Objects {
             let (error, is_final) = match self.get(name, None, most).await {
                 Ok(got) => match fits(&got.bytes) {
                     Ok(()) => return Ok(got.bytes),
-                    Err(error) => (error, false),
+                    Err(error) => {
+                        let is_final = !error.is_corrupt();
+                        (error, is_final)
+                    }
                 },
                 Err(refusal) => {
                     let is_final = matches!(refusal, Refusal::Final(_));
@@ -191,6 +176,37 @@ impl Objects {
             wait(attempt).await;
             attempt += 1;
         }
+    }
+}
+
+/// The client of one data set: its authorization goes to no other host, a redirect's included, and no address, with its
+/// signature, is told to where a redirect leads.
+fn client(location: &Location, config: &CacheConfig) -> Result<reqwest::Client, String> {
+    // One for the whole process; where a program has chosen its own, that one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .referer(false)
+        .connect_timeout(config.timeout.min(Duration::from_secs(15)))
+        .pool_idle_timeout(Duration::from_secs(20))
+        .user_agent(concat!("loader/", env!("CARGO_PKG_VERSION")));
+    if config.variable("NO_PROXY").as_deref() == Some("*") {
+        builder = builder.no_proxy();
+    }
+    if let StoreAt::Http { authorization: Some(authorization), .. } = &location.store {
+        let mut value = HeaderValue::from_str(authorization)
+            .map_err(|_| "HF_TOKEN has characters that no token has".to_owned())?;
+        value.set_sensitive(true);
+        builder = builder.default_headers(HeaderMap::from_iter([(reqwest::header::AUTHORIZATION, value)]));
+    }
+    builder.build().map_err(|error| error.to_string())
+}
+
+#[derive(Debug)]
+struct Connector(reqwest::Client);
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.0.clone()))
     }
 }
 

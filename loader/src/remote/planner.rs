@@ -137,6 +137,10 @@ impl Planner {
     async fn run(&mut self, tasks: &mut JoinSet<(usize, Arc<Run>, Outcome)>) -> Result<(), Failure> {
         let shared = Arc::clone(&self.shared);
         self.count_later()?;
+        for lane in 0..self.keepers.len() {
+            // An earlier run may have been allowed more.
+            self.make_room(lane, 0, false)?;
+        }
         loop {
             let (stopped, released, asked) = {
                 let mut state = shared.lock();
@@ -235,12 +239,14 @@ impl Planner {
             .collect();
         let mut pages = vec![0; self.keepers.len()];
         extents.iter().for_each(|&(_, (lane, _), count)| pages[lane] += u64::from(count));
-        for (keeper, &pages) in self.keepers.iter().zip(&pages) {
+        for (keeper, &pages) in self.keepers.iter_mut().zip(&pages) {
             let limit = keeper.lane.held().limit_pages();
             if pages > limit {
                 let (needed_bytes, limit_bytes) = (pages * PAGE_BYTES, limit * PAGE_BYTES);
                 return Err(Failure::TooSmall { needed_bytes, limit_bytes });
             }
+            // Batches of another size may be somewhat larger; neighbours leave that room too.
+            keeper.ahead = keeper.ahead.max(pages + pages / 4).min(limit);
             if !must && pages > 0 && keeper.tickets > 0 && keeper.planned + pages > keeper.ahead {
                 return Ok(false);
             }

@@ -183,6 +183,34 @@ fn a_second_run_starts_warm_and_checks_what_it_finds() {
 }
 
 #[test]
+fn a_smaller_allowance_and_forgotten_bytes_are_freed() {
+    let data = Spec::train(96).size(64).temporary();
+    let server = Server::start(data.path(), &["a"]);
+    let cache = tempfile::tempdir().unwrap();
+    let config = server.cache(cache.path());
+    let first = builder(url("a"), &config).build().unwrap();
+    let expected = epoch(&first, 0);
+    let dir = first.remote_stats().unwrap().dirs[0].clone();
+    drop(first);
+    let whole = disk_bytes(cache.path());
+    assert!(whole > 1_190_000, "{whole}");
+    // As if the process had been killed before it could note half of it.
+    let journal = dir.join("train/journal");
+    fs_err::OpenOptions::new().write(true).open(&journal).unwrap().set_len(48 * 16).unwrap();
+    let second = builder(url("a"), &config).build().unwrap();
+    let half = disk_bytes(cache.path());
+    assert!(half <= second.remote_stats().unwrap().cached_bytes && half < whole / 3 * 2, "{half} of {whole}");
+    assert_eq!(epoch(&second, 0), expected);
+    assert_eq!(second.remote_stats().unwrap().refetched, 0);
+    drop(second);
+    let third = builder(url("a"), &with(&config, 500_000)).build().unwrap();
+    third.epoch(0).unwrap().next().unwrap().unwrap();
+    assert!(disk_bytes(cache.path()) <= 500_000);
+    assert_eq!(epoch(&third, 0), expected);
+    assert!(disk_bytes(cache.path()) <= 500_000);
+}
+
+#[test]
 fn loaders_of_one_process_share_a_cache() {
     let data = Spec::small().temporary();
     let server = Server::start(data.path(), &["a"]);
@@ -252,7 +280,8 @@ fn a_hostile_manifest_gets_nothing_outside_the_cache() {
         let image = dataset.manifest().image.clone();
         let bytes = Manifest::of(image, vec![SplitEntry::of(split, shards)]).to_bytes();
         fs_err::write(server.folder("a").join("dataset.json"), bytes).unwrap();
-        let error = builder(url("a"), &server.cache(&cache)).split(split).build().unwrap_err();
+        let config = CacheConfig { attempts: 1, ..server.cache(&cache) };
+        let error = builder(url("a"), &config).split(split).build().unwrap_err();
         assert!(error.is_corrupt() && error.to_string().contains("s3://sets/a/dataset.json"), "{error}");
         let found = testkit::files::snapshot(room.path()).unwrap();
         assert!(found.is_empty(), "{:?}", found.keys());

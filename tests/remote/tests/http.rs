@@ -17,7 +17,11 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 fn cache(dir: &Path, variables: &[(&str, &str)]) -> CacheConfig {
-    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let variables = variables
+        .iter()
+        .chain(&[("NO_PROXY", "*")])
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     CacheConfig { dir: Some(dir.to_path_buf()), attempts: 2, variables, ..CacheConfig::default() }
 }
 
@@ -42,6 +46,7 @@ fn a_folder_behind_a_web_server_is_a_data_set() {
             .iter()
             .all(|request| request.header("authorization").is_some_and(|it| it.starts_with("Basic ")))
     );
+    assert!(requests.iter().all(|request| request.header("referer").is_none()));
     let tars: Vec<_> = requests.iter().filter(|request| request.path.ends_with(".tar")).collect();
     assert!(!tars.is_empty() && tars.iter().all(|request| request.range().is_some()));
     drop(remote);
@@ -101,6 +106,7 @@ fn the_hub_sees_the_token_and_nobody_else_does() {
             server.requests().into_iter().partition(|request| request.second);
         assert!(first.iter().all(|request| request.header("authorization") == Some("Bearer hf_hush")));
         assert!(first.iter().all(|request| request.path.contains("/resolve/")));
+        assert!(second.iter().all(|request| request.header("referer").is_none()));
         // The tars are elsewhere, on another port.
         assert!(
             second.len() >= 40 / 8 && second.iter().all(|request| request.header("authorization").is_none())

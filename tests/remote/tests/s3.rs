@@ -102,6 +102,7 @@ fn what_is_not_there_is_told_with_its_address() {
     assert!(error.to_string().contains("s3://sets/nowhere/dataset.json: there is no such object"), "{error}");
     let error = builder(url("a"), &config).split("test").build().unwrap_err().to_string();
     assert!(error.contains("s3://sets/a has no split \"test\"; it has train"), "{error}");
+    assert_eq!(loader::open_dataset(url("a").as_ref(), &config).unwrap().manifest().splits.len(), 1);
     let mut strange = config.clone();
     strange.variables.insert("AWS_SECRET_ACCESS_KEY".to_owned(), "another-secret".to_owned());
     let error = builder(url("a"), &strange).build().unwrap_err().to_string();

@@ -113,6 +113,7 @@ impl Server {
             ("AWS_ACCESS_KEY_ID", ACCESS),
             ("AWS_SECRET_ACCESS_KEY", SECRET),
             ("AWS_REGION", "us-east-1"),
+            ("NO_PROXY", "*"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()
