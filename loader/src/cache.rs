@@ -86,7 +86,7 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
         _ => return Err(wrong()),
     };
     let bytes = number * scale;
-    if bytes < 1.0 || bytes > 1e18 { Err(wrong()) } else { Ok(bytes as u64) }
+    if (1.0..=1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
 /// What was fetched for a loader's data sets in object stores, by all that share their caches in this process.

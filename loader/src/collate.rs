@@ -161,9 +161,10 @@ impl EpochJob {
         for _ in 0..SUBSTITUTES_MAX {
             buffer.truncate(place);
             let by = source.sequence.neighbour(&source.store, sample, &mut draws);
-            let held = self.fetched.as_ref().map(|fetched| fetched.hold_sample(by)).transpose()?;
-            let outcome = self.read(by, place, buffer, scratch);
-            drop(held);
+            let outcome = {
+                let _held = self.fetched.as_ref().map(|fetched| fetched.hold_sample(by)).transpose()?;
+                self.read(by, place, buffer, scratch)
+            };
             if outcome.is_ok() {
                 buffer.entries[place].instead_of = Some(sample);
                 let problem = error.to_string();

@@ -25,9 +25,9 @@ pub(super) struct Run {
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
     /// The object is not what the index and the manifest say.
-    Damaged { place: Place, what: &'static str, expected: String, found: String },
+    Damaged { place: Box<Place>, what: &'static str, expected: String, found: String },
     /// The object cannot be had.
-    Refused { place: Place, reason: String },
+    Refused { place: Box<Place>, reason: String },
     /// The cache's own disk.
     Cache { action: &'static str, path: PathBuf, kind: std::io::ErrorKind, reason: String },
     /// The cache cannot hold one batch.
@@ -39,10 +39,8 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn error(&self) -> Error {
         match self.clone() {
-            Self::Damaged { place, what, expected, found } => {
-                Error::Corrupt { place: Box::new(place), what, expected, found }
-            }
-            Self::Refused { place, reason } => Error::Fetch { place: Box::new(place), reason },
+            Self::Damaged { place, what, expected, found } => Error::Corrupt { place, what, expected, found },
+            Self::Refused { place, reason } => Error::Fetch { place, reason },
             Self::Cache { action, path, kind, reason } => {
                 Error::Cache { action, path, source: std::io::Error::new(kind, reason) }
             }
@@ -68,7 +66,7 @@ impl Failure {
 struct Piece {
     slot: usize,
     pages: u32,
-    place: Place,
+    place: Box<Place>,
     crc32: u32,
 }
 
@@ -124,8 +122,8 @@ pub(super) async fn fetch(run: Arc<Run>) -> Outcome {
             outcome.extend(pieces.into_iter().map(|piece| piece.of_another_length(tar_bytes, found)));
             continue;
         }
-        let bytes = match got {
-            Ok(got) => got.bytes,
+        let (bytes, etag) = match got {
+            Ok(got) => (got.bytes, got.etag),
             Err(refusal) => {
                 let tried = if attempt > 1 { format!(" ({attempt} attempts)") } else { String::new() };
                 let reason = refusal.reason() + &tried;
@@ -133,6 +131,7 @@ pub(super) async fn fetch(run: Arc<Run>) -> Outcome {
                 continue;
             }
         };
+        let was_replaced = objects.was_replaced(&name, etag.as_deref());
         let bytes_of = |piece: &Piece| {
             let start = (piece.place.offset - first) as usize;
             &bytes[start..start + piece.place.bytes as usize]
@@ -149,7 +148,7 @@ pub(super) async fn fetch(run: Arc<Run>) -> Outcome {
         }
         for piece in damaged {
             if is_last {
-                let failure = damage(&piece, bytes_of(&piece));
+                let failure = damage(&piece, bytes_of(&piece), was_replaced);
                 outcome.push((piece.slot, piece.pages, Err(failure)));
             } else {
                 objects.counts.refetched.fetch_add(1, Relaxed);
@@ -168,14 +167,14 @@ fn pieces(split: &SplitPlace, slots: &[(usize, u32)], url: &Path) -> Vec<Piece> 
     let piece = |&(slot, pages): &(usize, u32)| {
         let row = split.row(slot).ok()?;
         let (offset, bytes) = (row.image.offset, row.image.bytes);
-        let place = Place { shard: url.to_path_buf(), key: row.key.to_owned(), offset, bytes };
+        let place = Box::new(Place { shard: url.to_path_buf(), key: row.key.to_owned(), offset, bytes });
         Some(Piece { slot, pages, place, crc32: row.image.crc32 })
     };
     slots.iter().filter_map(piece).collect()
 }
 
 /// The words for a payload that stays damaged however often it is fetched.
-fn damage(piece: &Piece, bytes: &[u8]) -> Failure {
+fn damage(piece: &Piece, bytes: &[u8], was_replaced: bool) -> Failure {
     let found = shard::checksum::crc32(bytes);
     let byte = shard::checksum::changed_byte(bytes.len(), piece.crc32, found);
     let at = byte.map(|byte| (piece.place.offset + byte.position as u64, bytes[byte.position], byte.xor));
@@ -187,7 +186,12 @@ fn damage(piece: &Piece, bytes: &[u8]) -> Failure {
         ),
         None => (expected, found),
     };
-    Failure::Damaged { place: piece.place.clone(), what: "CRC-32 of the payload", expected, found }
+    let what = if was_replaced {
+        "the object was replaced since it was first read (its ETag is another): CRC-32 of the payload"
+    } else {
+        "CRC-32 of the payload"
+    };
+    Failure::Damaged { place: piece.place.clone(), what, expected, found }
 }
 
 /// Whether a payload that was found in the cache is what its row says.

@@ -236,7 +236,7 @@ impl Held {
             let there = (ends[0]..ends[1]).filter(|&slot| self.cells[slot] != 0);
             let there = there.filter_map(|slot| split.extent(slot));
             let mut free = 0;
-            for range in there.chain([end..end]) {
+            for range in there.chain(std::iter::once(end..end)) {
                 let first = range.start / PAGE_BYTES * PAGE_BYTES;
                 if first > free {
                     disk::punch(&path, free..first).map_err(Error::cache("make room in", &path))?;

@@ -108,17 +108,15 @@ pub(crate) fn dataset(dir: &Path, config: &CacheConfig) -> Result<Dataset> {
 impl Remote {
     /// The order that suits: blocks, unless all that takes part is here already.
     pub(crate) fn order(&self, store: &Store, selected: &[Selected]) -> Option<Order> {
-        let places = self.parts.iter().zip(&store.parts).zip(selected);
-        let is_here = |((place, stored), selected): ((&Option<(usize, Arc<SplitPlace>)>, _), &Selected)| {
-            let stored: &crate::store::StorePart = stored;
-            let Some((lane, split)) = place else { return true };
+        for ((place, stored), selected) in self.parts.iter().zip(&store.parts).zip(selected) {
+            let Some((lane, split)) = place else { continue };
             let held = self.lanes[*lane].held();
-            (0..selected.len()).all(|place| {
-                let slot = split.starts[0] + (selected.sample(place) - stored.first) as usize;
-                held.present(slot).is_some()
-            })
-        };
-        if places.into_iter().all(is_here) { None } else { Some(Order::BLOCK) }
+            let slot = |place| split.starts[0] + (selected.sample(place) - stored.first) as usize;
+            if !(0..selected.len()).all(|place| held.present(slot(place)).is_some()) {
+                return Some(Order::BLOCK);
+            }
+        }
+        None
     }
 
     /// The address of a part, as it may be shown.

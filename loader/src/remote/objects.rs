@@ -2,8 +2,9 @@
 //! bytes mean, and where they go.
 
 use std::{
+    collections::HashMap,
     ops::Range,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -42,6 +43,8 @@ pub(super) struct Objects {
     pub(super) attempts: u32,
     timeout: Duration,
     pub(super) counts: Arc<Counts>,
+    /// What the store called each object when it was first asked for it.
+    etags: Mutex<HashMap<String, String>>,
 }
 
 /// An object, or a part of one.
@@ -49,6 +52,8 @@ pub(super) struct Got {
     pub(super) bytes: Vec<u8>,
     /// Length of the whole object.
     pub(super) object_bytes: u64,
+    /// What the store calls this state of the object.
+    pub(super) etag: Option<String>,
 }
 
 /// Why a request brought nothing, in words that may be shown.
@@ -101,7 +106,8 @@ impl Objects {
             }
         };
         let (shown, attempts, timeout) = (location.shown.clone(), config.attempts.max(1), config.timeout);
-        Ok(Objects { store, prefix, shown, attempts, timeout, counts })
+        let etags = Mutex::default();
+        Ok(Objects { store, prefix, shown, attempts, timeout, counts, etags })
     }
 
     /// The address of an object, as it may be shown.
@@ -117,7 +123,7 @@ impl Objects {
         let late = |_| Refusal::Passing(format!("no answer within {:?}", self.timeout));
         let asked = tokio::time::timeout(self.timeout, self.store.get_opts(&path, options));
         let result = asked.await.map_err(late)?.map_err(|error| refusal(&error))?;
-        let object_bytes = result.meta.size;
+        let (object_bytes, etag) = (result.meta.size, result.meta.e_tag.clone());
         if object_bytes > most {
             return Err(Refusal::Final(format!("the object has {object_bytes} bytes, and {most} are due")));
         }
@@ -131,7 +137,7 @@ impl Objects {
         if bytes.len() as u64 != due {
             return Err(Refusal::Passing(format!("{} bytes came of {due}", bytes.len())));
         }
-        Ok(Got { bytes: bytes.into(), object_bytes })
+        Ok(Got { bytes: bytes.into(), object_bytes, etag })
     }
 
     /// How long an object is, if the store says.
@@ -139,6 +145,13 @@ impl Objects {
         self.counts.requests.fetch_add(1, Relaxed);
         let asked = tokio::time::timeout(self.timeout, self.store.head(&self.path(name))).await;
         Some(asked.ok()?.ok()?.size)
+    }
+
+    /// Whether the object is called otherwise than when it was first asked for.
+    pub(super) fn was_replaced(&self, name: &str, etag: Option<&str>) -> bool {
+        let Some(etag) = etag else { return false };
+        let mut etags = self.etags.lock().unwrap_or_else(PoisonError::into_inner);
+        etags.entry(name.to_owned()).or_insert_with(|| etag.to_owned()) != etag
     }
 
     fn path(&self, name: &str) -> Path {

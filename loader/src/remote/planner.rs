@@ -75,6 +75,8 @@ pub(super) struct Planner {
     /// Positions within which neighbours are taken along, part by part; 0 where they are not.
     pub(super) horizons: Vec<u64>,
     pub(super) next_batch: u64,
+    /// Batches from here on are not planned: one could not be.
+    end_batch: u64,
     pub(super) tickets: HashMap<u64, Ticket>,
     pub(super) flying: HashMap<Slot, Flight>,
     pub(super) queue: VecDeque<(usize, Arc<Run>)>,
@@ -106,6 +108,7 @@ impl Planner {
             _ => 0,
         };
         let horizons = draws.iter().map(horizon).collect();
+        let end_batch = source.plan.batch_count();
         let uses = Uses::new(Arc::clone(&source), Arc::clone(&samples), epoch, first_batch);
         Planner {
             source,
@@ -116,6 +119,7 @@ impl Planner {
             uses,
             horizons,
             next_batch: first_batch,
+            end_batch,
             tickets: HashMap::new(),
             flying: HashMap::new(),
             queue: VecDeque::new(),
@@ -153,22 +157,18 @@ impl Planner {
                 self.release(ticket)?;
             }
             for (ticket, sample) in asked {
-                self.plan(ticket, &[sample], true)?;
-            }
-            let mut is_full = false;
-            for _ in 0..BATCHES_AT_ONCE {
-                if self.next_batch >= self.source.plan.batch_count() || is_full {
-                    break;
+                if let Err(failure) = self.plan(ticket, &[sample], true) {
+                    shared.refuse(ticket, failure);
                 }
-                is_full = !self.plan_batch()?;
             }
+            let is_full = self.plan_batches();
             while tasks.len() < self.source.config.cache.requests
                 && let Some((lane, run)) = self.queue.pop_front()
             {
                 let theirs = Arc::clone(&run);
                 tasks.spawn(async move { (lane, run, fetch(theirs).await) });
             }
-            if !is_full && self.next_batch < self.source.plan.batch_count() && tasks.is_empty() {
+            if !is_full && self.next_batch < self.end_batch && tasks.is_empty() {
                 continue;
             }
             // Whatever comes first: a request's end, or a word from the workers.
@@ -183,6 +183,24 @@ impl Planner {
                 None => {}
             }
         }
+    }
+
+    /// Plans some batches; whether the next one has to wait for room.
+    fn plan_batches(&mut self) -> bool {
+        for _ in 0..BATCHES_AT_ONCE {
+            if self.next_batch >= self.end_batch {
+                return false;
+            }
+            match self.plan_batch() {
+                Ok(true) => {}
+                Ok(false) => return true,
+                Err(failure) => {
+                    self.shared.refuse(self.next_batch, failure);
+                    self.end_batch = self.next_batch;
+                }
+            }
+        }
+        false
     }
 
     fn plan_batch(&mut self) -> Result<bool, Failure> {

@@ -88,7 +88,7 @@ impl Planner {
             return Ok(false);
         }
         let time = self.uses.this_epoch(sample, now).map_err(Failure::of)?;
-        if !time.is_some_and(|time| time - now <= self.horizons[part]) {
+        if time.is_none_or(|time| time - now > self.horizons[part]) {
             return Ok(false);
         }
         let keeper = &self.keepers[lane];

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) broken: Option<Failure>,
     /// Samples that each ticket still lacks.
     pub(super) lacking: HashMap<u64, usize>,
+    /// Tickets that cannot be planned; nothing after them is.
+    pub(super) refused: HashMap<u64, Failure>,
     /// Samples that cannot be had.
     pub(super) failures: HashMap<u64, Failure>,
     /// Tickets whose bytes are no longer needed.
@@ -99,7 +101,7 @@ impl Session {
             if state.lacking.get(&ticket) == Some(&0) {
                 return Ok(Hold { shared: Arc::clone(&self.shared), ticket });
             }
-            if let Some(failure) = &state.broken {
+            if let Some(failure) = state.refused.get(&ticket).or(state.broken.as_ref()) {
                 return Err(failure.error());
             }
             if state.stopped {
@@ -142,6 +144,12 @@ impl Drop for Hold {
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A ticket cannot be planned: whoever waits for it is told, in its place.
+    pub(super) fn refuse(&self, ticket: u64, failure: Failure) {
+        self.lock().refused.insert(ticket, failure);
+        self.ready.notify_all();
     }
 
     /// A ticket lacks so many samples.

@@ -1,5 +1,6 @@
 //! The cache: within its bounds, nothing twice an epoch, what is needed last goes first, warm after a restart, and nothing
 //! outside its folder.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! A store that misbehaves: what passes is tried again, what stays is an error with address, key and numbers.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 
@@ -182,6 +183,25 @@ fn an_object_that_vanishes_in_mid_epoch_is_an_error_in_its_place() {
     let text = error.to_string();
     assert!(matches!(error, Error::Fetch { .. }) && !error.is_corrupt(), "{error:?}");
     assert!(text.contains("s3://sets/a/train/shard-000002.tar: sample ") && text.contains("404"), "{text}");
+}
+
+#[test]
+fn an_object_that_is_replaced_in_mid_epoch_is_told() {
+    let scene = Scene::new();
+    let config = CacheConfig { ahead_bytes: 1, ..scene.config() };
+    let remote = builder(url("a"), &config).order(Order::None).threads(1).queue_depth(1).build().unwrap();
+    let mut batches = remote.epoch(0).unwrap();
+    batches.next().unwrap().unwrap();
+    // As long, with other bytes.
+    let tar = scene.server.folder("a/train/shard-000000.tar");
+    let bytes: Vec<u8> = fs_err::read(&tar).unwrap().iter().map(|byte| !byte).collect();
+    fs_err::write(&tar, bytes).unwrap();
+    let error = batches.last().unwrap().unwrap_err();
+    let text = error.to_string();
+    assert!(
+        error.is_corrupt() && text.contains("shard-000000.tar: sample ") && text.contains("was replaced"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Plain HTTP and the Hub: ranges, redirects, and who is shown a token.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 

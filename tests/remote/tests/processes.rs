@@ -1,4 +1,5 @@
 //! Two processes on one cache, and one that is killed: each lane has one owner, and a dead one's is taken over as it is.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What comes from an S3-compatible server is the local data set, bit for bit: whole epochs, resumed ones, mixtures.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Dropping an epoch midway leaves no thread behind, whatever the server does. Alone in its process, for it counts threads.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 
