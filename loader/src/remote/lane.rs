@@ -122,7 +122,9 @@ impl Lane {
             }
         };
         drop(lanes);
+        let opening = lane.opening();
         lane.place(MANIFEST_NAME, &bytes)?;
+        drop(opening);
         Ok(lane)
     }
 
@@ -138,7 +140,7 @@ impl Lane {
         config: &CacheConfig,
     ) -> Result<Arc<SplitPlace>> {
         // One loader at a time: the second finds what the first has brought.
-        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let _opening = self.opening();
         let folder = self.dir.join(name);
         let Some(entry) = manifest.splits.iter().find(|split| split.name == name) else {
             let known = manifest.splits.iter().map(|split| split.name.clone()).collect();
@@ -230,6 +232,11 @@ impl Lane {
             return Ok(());
         }
         Ok(shard::replace_file(&path, |file| std::io::Write::write_all(file, bytes))?)
+    }
+
+    /// Files of the lane are put in place by one thread at a time.
+    fn opening(&self) -> MutexGuard<'_, ()> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn held(&self) -> MutexGuard<'_, Held> {

@@ -30,7 +30,13 @@ fn dropping_midway_leaves_no_thread() {
             let begun = Instant::now();
             drop(epoch);
             assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-            assert_eq!(common::loader_threads(), 0, "{taken} batches taken");
+            // A joined thread may be listed for a moment more.
+            let left = (0..100).find(|_| {
+                let is_none = common::loader_threads() == 0;
+                std::thread::sleep(Duration::from_millis(if is_none { 0 } else { 10 }));
+                is_none
+            });
+            assert!(left.is_some(), "{taken} batches taken, {} threads left", common::loader_threads());
             server.faults(|_| Fault::Pass);
             // The loader is as good as before.
             assert_eq!(remote.epoch(0).unwrap().map(Result::unwrap).count(), 8);
