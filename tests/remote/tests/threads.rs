@@ -8,6 +8,16 @@ use std::time::{Duration, Instant};
 use common::{Fault, Server, builder, url};
 use testkit::Spec;
 
+/// Whether the count of threads is as told, within a second: a new thread gets its name, and a joined one leaves the
+/// system's list, a moment later.
+fn soon(is_so: impl Fn(usize) -> bool) -> bool {
+    (0..100).any(|_| {
+        let is_so = is_so(common::loader_threads());
+        std::thread::sleep(Duration::from_millis(if is_so { 0 } else { 10 }));
+        is_so
+    })
+}
+
 #[test]
 fn dropping_midway_leaves_no_thread() {
     let data = Spec::train(64).size(32).temporary();
@@ -26,17 +36,11 @@ fn dropping_midway_leaves_no_thread() {
                     if asked.is_tar() { Fault::Slow(Duration::from_secs(20)) } else { Fault::Pass }
                 });
             }
-            assert!(common::loader_threads() > 0);
+            assert!(soon(|threads| threads > 0), "their names must be those that are counted");
             let begun = Instant::now();
             drop(epoch);
             assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-            // A joined thread may be listed for a moment more.
-            let left = (0..100).find(|_| {
-                let is_none = common::loader_threads() == 0;
-                std::thread::sleep(Duration::from_millis(if is_none { 0 } else { 10 }));
-                is_none
-            });
-            assert!(left.is_some(), "{taken} batches taken, {} threads left", common::loader_threads());
+            assert!(soon(|threads| threads == 0), "{taken} batches taken, threads are left");
             server.faults(|_| Fault::Pass);
             // The loader is as good as before.
             assert_eq!(remote.epoch(0).unwrap().map(Result::unwrap).count(), 8);
