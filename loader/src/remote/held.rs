@@ -313,3 +313,77 @@ pub(super) fn write(path: &Path, parts: &[(u64, &[u8])]) -> std::io::Result<()> 
     let file = fs_err::OpenOptions::new().write(true).open(path)?;
     parts.iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLES: usize = 12;
+
+    fn held(dir: &Path, records: &[Record]) -> (Held, Arc<SplitPlace>) {
+        let dataset = shard::Dataset::open(dir).unwrap();
+        let readers = dataset.open_split("train").unwrap();
+        let mut starts = vec![0];
+        readers.iter().for_each(|reader| starts.push(starts[starts.len() - 1] + reader.len()));
+        let shards = &dataset.split("train").unwrap().shards;
+        let tar_bytes = shards.iter().map(|shard| shard.tar_bytes).collect();
+        let split = Arc::new(SplitPlace { name: "train".to_owned(), readers, tar_bytes, starts });
+        let (mut journal, _) = Journal::open(&dir.join("journal")).unwrap();
+        journal.add(records).unwrap();
+        let mut held = Held::default();
+        held.add(Arc::clone(&split), journal, records);
+        (held, split)
+    }
+
+    #[test]
+    fn a_long_journal_is_written_anew_with_what_is_there() {
+        let data = testkit::Spec::train(SAMPLES).temporary();
+        let come_and_gone = (0..70_001).map(|n| Record { shard: 1, row: 0, pages: n % 2 });
+        let (mut held, split) = held(data.path(), &come_and_gone.collect::<Vec<_>>());
+        assert_eq!(held.used_bytes(), 0);
+        for slot in [0, 5, 11] {
+            held.reserve(2);
+            held.landed(&split, &[(slot, 2)]).unwrap();
+        }
+        held.reserve(1);
+        held.landed(&split, &[(5, 1)]).unwrap();
+        assert_eq!((held.used_bytes(), held.present(5), held.present(6)), (5 * PAGE_BYTES, Some(1), None));
+        let (_, records) = Journal::open(&data.path().join("journal")).unwrap();
+        assert!(records.len() < 8, "{} records", records.len());
+        let mut again = Held::default();
+        let (journal, _) = Journal::open(&data.path().join("journal")).unwrap();
+        again.add(split, journal, &records);
+        assert_eq!([0, 5, 6, 11].map(|slot| again.present(slot)), [Some(2), Some(1), None, Some(2)]);
+        assert!(!again.is_checked(0) && held.is_checked(0));
+    }
+
+    #[test]
+    fn a_hole_leaves_the_neighbours_pages() {
+        // 320 bytes a payload: several share a page.
+        let data = testkit::Spec::train(SAMPLES).shards(1).temporary();
+        let (mut held, split) = held(data.path(), &[]);
+        let [before, it, after] = [4, 5, 6].map(|slot| split.extent(slot).unwrap());
+        let page = it.start / PAGE_BYTES * PAGE_BYTES;
+        let whole = page..it.end.div_ceil(PAGE_BYTES) * PAGE_BYTES;
+        assert_eq!(held.hole(&split, 5, it.clone()), whole);
+        held.pin(6);
+        let beside = held.hole(&split, 5, it.clone());
+        assert_eq!(beside, whole.start..after.start.min(whole.end));
+        held.reserve(1);
+        held.landed(&split, &[(4, 1)]).unwrap();
+        assert_eq!(held.hole(&split, 5, it.clone()), before.end.max(whole.start)..after.start.min(whole.end));
+        assert!(!held.unpin(6) || held.hole(&split, 5, it).end == whole.end);
+    }
+
+    #[test]
+    fn records_of_samples_that_are_not_there_are_passed_over() {
+        let data = testkit::Spec::train(SAMPLES).shards(2).temporary();
+        let odd = [(0, 1000), (7, 0), (u32::MAX, u32::MAX), (1, 6)].map(|(shard, row)| Record {
+            shard,
+            row,
+            pages: 3,
+        });
+        let (held, _) = held(data.path(), &odd);
+        assert!((0..held.slots()).filter(|&slot| held.present(slot).is_some()).count() <= 1);
+    }
+}

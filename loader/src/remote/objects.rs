@@ -241,7 +241,8 @@ fn refusal(error: &object_store::Error) -> Refusal {
         }
         cause = inner.source();
     }
-    let words = redact(&words);
+    // What comes before names the request, which is told anyway, and the microseconds that it took.
+    let words = redact(words.split_once(" - ").map_or(words.as_str(), |(_, words)| words));
     match error {
         E::NotFound { .. } => Refusal::Final("there is no such object (404)".to_owned()),
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
