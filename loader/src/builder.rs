@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     augment::Augment,
+    cache::CacheConfig,
     collate::Hook,
     config::{Captions, Check, LoaderConfig, OnCorrupt, Output},
     error::Result,
@@ -75,6 +76,8 @@ impl LoaderBuilder {
         threads: usize => threads;
         /// Batches made or in the making ahead of the consumer.
         queue_depth: usize => Some(queue_depth);
+        /// How data sets in object stores are read.
+        cache: CacheConfig => cache;
         /// This process among those that share the epoch.
         world: World => world;
     }

@@ -27,6 +27,7 @@ use crate::{
     pixels::{self, Target, Values, simd::Stores, write_interleaved, write_planar},
     plan::Plan,
     prefetch::Job,
+    remote::{Hold, Remote, Session},
     rng::{EpochStreams, Purpose},
     sequence::{EpochSamples, Sequence},
     stages::{Clock, Stage, touch},
@@ -57,6 +58,8 @@ pub(crate) struct Source {
     pub(crate) checked: Checked,
     pub(crate) substitutions: Substitutions,
     pub(crate) hook: Option<Hook>,
+    /// The way to the bytes of what lies in object stores.
+    pub(crate) remote: Option<Remote>,
 }
 
 /// The samples whose checksum has been compared: one bit each, kept for [`Check::First`] alone.
@@ -79,13 +82,22 @@ impl Checked {
 
 /// The batches of one epoch.
 pub(crate) struct EpochJob {
+    /// Brings the bytes; first of the fields, for its thread ends before the rest goes.
+    pub(crate) fetched: Option<Session>,
     pub(crate) source: Arc<Source>,
-    pub(crate) samples: EpochSamples,
+    pub(crate) samples: Arc<EpochSamples>,
     pub(crate) terms: Terms,
     pub(crate) streams: EpochStreams,
     /// The slot after the last one that was named to the kernel ([`crate::ahead`]).
     pub(crate) named: AtomicU64,
     pub(crate) epoch: u64,
+}
+
+/// A batch in the making: its memory, and, where its bytes were fetched, the hold on them.
+#[derive(Clone)]
+pub(crate) struct Making {
+    draft: Draft,
+    _held: Option<Arc<Hold>>,
 }
 
 /// What a worker keeps from batch to batch.
@@ -101,27 +113,28 @@ pub(crate) struct Scratch {
 
 impl Job for EpochJob {
     type Item = Batch;
-    type Draft = Draft;
+    type Draft = Making;
     type Scratch = Scratch;
 
     fn parts(&self) -> usize {
         (self.source.plan.rank_batch_size() as usize).div_ceil(PART_SAMPLES)
     }
 
-    fn begin(&self, _: u64) -> Result<Draft> {
+    fn begin(&self, number: u64) -> Result<Making> {
         let source = &self.source;
-        Ok(source.pool.take(|| source.new_draft()))
+        let held = self.fetched.as_ref().map(|fetched| fetched.hold(number)).transpose()?;
+        Ok(Making { draft: source.pool.take(|| source.new_draft()), _held: held.map(Arc::new) })
     }
 
-    fn fill(&self, number: u64, draft: &Draft, part: usize, scratch: &mut Scratch) -> Result<()> {
+    fn fill(&self, number: u64, making: &Making, part: usize, scratch: &mut Scratch) -> Result<()> {
         let source = &self.source;
         let planned = source.plan.batch(number);
         let first = (part * PART_SAMPLES) as u64;
         let end = planned.len.min(first + PART_SAMPLES as u64);
-        let mut lent = draft.lend(part).expect("each part is made once");
+        let mut lent = making.draft.lend(part).expect("each part is made once");
         for place in first..end {
             let sample = source.sequence.sample(&self.samples, planned.position(place))?;
-            if place == first {
+            if place == first && self.fetched.is_none() {
                 self.read_ahead(number, place, sample);
             }
             self.add(sample, (place - first) as usize, &mut lent, scratch)?;
@@ -129,18 +142,24 @@ impl Job for EpochJob {
         self.record(number, (first, end), &mut lent)
     }
 
-    fn finish(&self, number: u64, draft: Draft) -> Result<Batch> {
+    fn finish(&self, number: u64, making: Making) -> Result<Batch> {
         let source = &self.source;
         let image = source.store.image();
         let sides = (image.height as usize, image.width as usize);
-        let filled = draft.finish().expect("its workers are done with it");
+        let filled = making.draft.finish().expect("its workers are done with it");
         let planned = source.plan.batch(number);
         Ok(Batch::new(filled, Arc::clone(&source.pool), planned, (self.epoch, number), sides))
     }
 
-    fn give_up(&self, draft: Draft) {
-        if let Some(filled) = draft.finish() {
+    fn give_up(&self, making: Making) {
+        if let Some(filled) = making.draft.finish() {
             self.source.pool.give_back(filled);
+        }
+    }
+
+    fn stop(&self) {
+        if let Some(fetched) = &self.fetched {
+            fetched.stop();
         }
     }
 }
@@ -215,7 +234,11 @@ impl EpochJob {
         for _ in 0..SUBSTITUTES_MAX {
             part.text.truncate(place);
             let by = source.sequence.neighbour(&source.store, sample, &mut draws);
-            if self.read(by, place, part, scratch).is_ok() {
+            let outcome = {
+                let _held = self.fetched.as_ref().map(|fetched| fetched.hold_sample(by)).transpose()?;
+                self.read(by, place, part, scratch)
+            };
+            if outcome.is_ok() {
                 part.text.entries[place].instead_of = Some(sample);
                 let problem = error.to_string();
                 source.substitutions.add(Substitution { epoch: self.epoch, sample, by, problem });
@@ -228,6 +251,7 @@ impl EpochJob {
     /// Reads a sample into its place in a part; damage and panics come out as errors that name it.
     fn read(&self, sample: u64, place: usize, part: &mut Part<'_>, scratch: &mut Scratch) -> Result<()> {
         let source = &self.source;
+        self.fetched.as_ref().map_or(Ok(()), |fetched| fetched.check(sample))?;
         let (shard, number) = source.store.locate(sample)?;
         let mut at = None;
         let read = || {

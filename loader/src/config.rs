@@ -2,6 +2,7 @@
 
 use crate::{
     augment::Augment,
+    cache::CacheConfig,
     error::{Error, Result},
     groups::Distinct,
     order::Order,
@@ -125,6 +126,8 @@ pub struct LoaderConfig {
     /// Batches made ahead of a consumer that is busy; one more is begun while it waits. Default 1, for workers make a batch
     /// together and it is made while the one before it is used.
     pub queue_depth: Option<usize>,
+    /// How data sets in object stores are read, and where they are kept meanwhile; of no meaning to local ones.
+    pub cache: CacheConfig,
     /// This process among those that share the epoch; default alone.
     pub world: World,
 }
@@ -148,6 +151,7 @@ impl Default for LoaderConfig {
             profile: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             queue_depth: None,
+            cache: CacheConfig::default(),
             world: World::SINGLE,
         }
     }
@@ -193,6 +197,7 @@ impl LoaderConfig {
                 problems.push(format!("the means must be numbers, not {:?}", normalize.mean));
             }
         }
+        problems.extend(self.cache.problem().map(str::to_owned));
         if let Some(augment) = &self.augment {
             problems.extend(augment.problems());
         }

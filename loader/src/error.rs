@@ -91,6 +91,59 @@ pub enum Error {
         /// What it holds.
         what: String,
     },
+    /// A URL was given to a program that was built without the feature `remote`.
+    #[error(
+        "{url} lies in an object store, and this program was built without the feature `remote`, which reads them: \
+         build it with --features remote, or take a released binary, which has it"
+    )]
+    WithoutRemote {
+        /// The address.
+        url: String,
+    },
+    /// An object that the data set's opening needs cannot be had, or an address makes no sense.
+    #[error("{url}: {reason}")]
+    Remote {
+        /// Where it lies, without users, passwords and signatures.
+        url: String,
+        /// What the store, or the way to it, said.
+        reason: String,
+    },
+    /// A sample in an object store cannot be had.
+    #[error("{place}: cannot fetch it: {reason}")]
+    Fetch {
+        /// The sample and its bytes; the shard is its address.
+        place: Box<Place>,
+        /// What the store, or the way to it, said last.
+        reason: String,
+    },
+    /// The cache cannot hold what one batch needs.
+    #[error(
+        "the cache may have {limit_bytes} bytes, and a batch needs {needed_bytes}: allow it so many at least, better \
+         several times that, or take smaller batches"
+    )]
+    CacheTooSmall {
+        /// Bytes of the samples of one batch, in whole pages.
+        needed_bytes: u64,
+        /// Bytes that were allowed.
+        limit_bytes: u64,
+    },
+    /// The disk of the cache refused.
+    #[error("cannot {action} {} in the cache", path.display())]
+    Cache {
+        /// What was being done.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The thread that fetches panicked: a bug, relayed instead of ending the epoch early.
+    #[error("the thread that fetches samples panicked: {message}")]
+    FetchPanic {
+        /// The panic's message.
+        message: String,
+    },
     /// A split, or a view of one, without samples.
     #[error("split {split:?} of {} has no samples", path.display())]
     EmptySplit {
@@ -193,6 +246,15 @@ impl Error {
     /// Whether one sample is the trouble, which another may stand in for.
     pub(crate) fn is_sample(&self) -> bool {
         self.is_corrupt() || matches!(self, Self::SamplePanic { .. } | Self::RowPanic { .. })
+    }
+
+    #[cfg(feature = "remote")]
+    pub(crate) fn cache(
+        action: &'static str,
+        path: &std::path::Path,
+    ) -> impl Fn(std::io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| Self::Cache { action, path: path.clone(), source }
     }
 
     pub(crate) fn config(problem: impl Into<String>) -> Self {

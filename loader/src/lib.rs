@@ -28,6 +28,12 @@
 //! - An epoch never just ends early: a damaged sample or a worker's panic arrives as an error, in its place.
 //! - Memory is bounded by the batches ahead ([`LoaderConfig::queue_depth`]) and those that the consumer holds.
 //!
+//! # Data sets in object stores
+//!
+//! With the feature `remote` a data set may be a URL wherever it may be a folder: `s3://BUCKET/PREFIX`, `https://HOST/PATH`,
+//! `hf://datasets/OWNER/NAME[@REVISION]/PATH`. Its samples are fetched ahead of the order into a bounded cache on disk
+//! ([`CacheConfig`]); [`Loader::remote_stats`] tells what was. Nothing else changes: the same batches, bit for bit.
+//!
 //! Left out: tensors, and any knowledge of the training that the batches are for.
 
 mod ahead;
@@ -35,6 +41,7 @@ pub mod augment;
 mod batch;
 mod buffer;
 mod builder;
+mod cache;
 mod collate;
 mod config;
 mod decode;
@@ -49,6 +56,11 @@ mod parts;
 mod pixels;
 pub mod plan;
 mod prefetch;
+#[cfg(feature = "remote")]
+mod remote;
+#[cfg(not(feature = "remote"))]
+#[path = "remote/absent.rs"]
+mod remote;
 pub mod report;
 pub mod rng;
 mod select;
@@ -63,6 +75,7 @@ mod world;
 pub use augment::{Augment, ColorJitter, RandomResizedCrop};
 pub use batch::{Batch, Pixels};
 pub use builder::LoaderBuilder;
+pub use cache::{CacheConfig, RemoteStats, parse_bytes};
 pub use config::{
     CLIP_NORMALIZE, Captions, Check, IMAGENET_NORMALIZE, LoaderConfig, NO_NORMALIZE, Normalize, OnCorrupt,
     Output,
@@ -71,7 +84,7 @@ pub use draft::PIXEL_ALIGNMENT_BYTES;
 pub use error::{Error, Place, Result};
 pub use groups::Distinct;
 pub use history::History;
-pub use loader::{Epoch, Loader};
+pub use loader::{Epoch, Loader, open_dataset};
 pub use order::Order;
 pub use parts::{Draws, Origin, Part};
 pub use plan::Remainder;

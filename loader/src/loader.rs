@@ -16,6 +16,7 @@ use crate::{
     batch::Batch,
     buffer::Pool,
     builder::LoaderBuilder,
+    cache::{CacheConfig, RemoteStats},
     collate::{Checked, EpochJob, Hook, Source},
     config::{Check, LoaderConfig},
     error::{Error, Result},
@@ -26,6 +27,7 @@ use crate::{
     parts::{Draws, Origin, Part},
     plan::{Plan, Remainder},
     prefetch::Prefetch,
+    remote,
     rng::EpochStreams,
     select::Selected,
     sequence::Sequence,
@@ -69,13 +71,17 @@ impl Loader {
     pub(crate) fn open_with(parts: Vec<Part>, config: LoaderConfig, hook: Option<Hook>) -> Result<Loader> {
         config.validate()?;
         let weights = weights(&parts)?;
-        let opened = parts.iter().map(|part| Ok((Dataset::open(&part.dir)?, part.split.clone())));
+        let (dirs, remote) = remote::open(&parts, &config)?;
+        let opened = parts.iter().zip(&dirs).map(|(part, dir)| Ok((Dataset::open(dir)?, part.split.clone())));
         let store = Store::open(opened.collect::<Result<_>>()?)?;
         let selected = parts.iter().zip(&store.parts);
         let selected = selected.map(|(part, stored)| Selected::of(&store, stored, &part.selection));
         let selected: Vec<Selected> = selected.collect::<Result<_>>()?;
         let order = match config.order {
-            Order::Auto => memory::order_for(&store, &selected),
+            Order::Auto => {
+                let remote = remote.as_ref().and_then(|remote| remote.order(&store, &selected));
+                remote.unwrap_or_else(|| memory::order_for(&store, &selected))
+            }
             order => order,
         };
         let sequence = Sequence::new(order, config.seed, selected, weights.as_deref(), config.epoch_samples)?;
@@ -119,6 +125,7 @@ impl Loader {
             checked,
             substitutions,
             hook,
+            remote,
         };
         Ok(Loader { source: Arc::new(source) })
     }
@@ -145,9 +152,12 @@ impl Loader {
         let source = &self.source;
         let (first, end) = (source.plan.batch_at(position)?, source.plan.batch_count());
         let seed = source.config.seed;
+        let samples = Arc::new(source.sequence.epoch(epoch)?);
+        let fetched = source.remote.as_ref().map(|remote| remote.session(source, &samples, epoch, first));
         let job = EpochJob {
+            fetched: fetched.transpose()?,
             source: Arc::clone(source),
-            samples: source.sequence.epoch(epoch)?,
+            samples,
             terms: Terms::new(epoch),
             streams: EpochStreams::new(seed, epoch),
             named: AtomicU64::new(0),
@@ -254,9 +264,11 @@ impl Loader {
     pub fn draws(&self) -> Vec<Draws> {
         let source = &self.source;
         let parts = source.store.parts.iter().zip(source.sequence.parts()).zip(source.sequence.draws());
+        let address = |part| source.remote.as_ref().and_then(|remote| remote.address(part));
         parts
-            .map(|((stored, selected), &draws)| Draws {
-                dir: stored.dataset.dir().to_path_buf(),
+            .enumerate()
+            .map(|(part, ((stored, selected), &draws))| Draws {
+                dir: address(part).unwrap_or_else(|| stored.dataset.dir().to_path_buf()),
                 samples: selected.len(),
                 draws,
             })
@@ -301,6 +313,11 @@ impl Loader {
     /// What it has done so far, over all epochs and clones.
     pub fn stats(&self) -> Stats {
         self.source.counters.snapshot(self.source.pool.fresh(), self.source.substitutions.count())
+    }
+
+    /// What was fetched for data sets in object stores; none where all are local.
+    pub fn remote_stats(&self) -> Option<RemoteStats> {
+        self.source.remote.as_ref().map(remote::Remote::stats)
     }
 
     /// Where its workers' time went, where [`LoaderConfig::profile`] asked for it.
@@ -383,6 +400,15 @@ impl Loader {
             captions.into_iter().flatten().map(Ok).chain(error)
         })
     }
+}
+
+/// Opens a data set's manifest alone, wherever it lies: for what must be known before a [`Loader`] is asked for. That of
+/// one in an object store is fetched into its cache, and its files are not there.
+///
+/// # Errors
+/// As [`Loader::open`].
+pub fn open_dataset(dir: &Path, cache: &CacheConfig) -> Result<Dataset> {
+    remote::dataset(dir, cache)
 }
 
 /// One weight for each part, or none at all; a look at what else they say.

@@ -7,7 +7,7 @@ use crate::select::Selection;
 /// One data set of a loader: a split of it, which of its samples take part, and how often it is drawn from.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// The data set's folder.
+    /// The data set's folder; with the feature `remote` also its URL: `s3://…`, `https://…`, `hf://datasets/…`.
     pub dir: PathBuf,
     /// Which split.
     pub split: String,
@@ -45,7 +45,7 @@ impl Part {
 /// How an epoch draws from one of a loader's data sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draws {
-    /// The data set's folder.
+    /// The data set's folder or address.
     pub dir: PathBuf,
     /// Samples of it that take part.
     pub samples: u64,

@@ -77,7 +77,7 @@ pub fn open_eval(config: &Config, data: &Path, split: &str, fraction: f64) -> Re
 
 fn open(config: &Config, data: &Path, mut settings: LoaderConfig) -> Result<Loader> {
     let doing = || format!("open the split {:?} of {}", settings.split, data.display());
-    let dataset = shard::Dataset::open(data).map_err(|e| Error::loader(doing())(e.into()))?;
+    let dataset = loader::open_dataset(data, &settings.cache).map_err(Error::loader(doing()))?;
     let image = &dataset.manifest().image;
     let size = config.model.vision.image_size;
     // Pixels of the right size are normalised by the loader's threads; others are averaged down here.

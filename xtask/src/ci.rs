@@ -25,7 +25,10 @@ fn checks() -> Result<Vec<Check>> {
             line: line(&["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
             needs: Some(clippy),
         },
-        Check { line: line(&["cargo", "test", "--workspace"]), needs: None },
+        // Apart, so that all else is tested with its default features.
+        Check { line: line(&["cargo", "test", "--workspace", "--exclude", "e2e-remote"]), needs: None },
+        // With the tests of `loader` once more: those of its feature are among them.
+        Check { line: line(&["cargo", "test", "-p", "e2e-remote", "-p", "loader"]), needs: None },
         Check {
             line: line(&["cargo", "doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
             needs: None,

@@ -10,8 +10,8 @@ use std::{
 
 use serde_json::Value;
 
-/// Which of our crates each may depend on (normal dependencies, default features).
-const EDGES: [(&str, &[&str]); 11] = [
+/// Which of our crates each may depend on (normal dependencies, default features). `e2e-remote` has tests alone.
+const EDGES: [(&str, &[&str]); 12] = [
     ("shard", &[]),
     ("jpeg", &[]),
     ("picture", &[]),
@@ -21,6 +21,7 @@ const EDGES: [(&str, &[&str]); 11] = [
     ("trainer", &["loader", "shard", "picture"]),
     ("testkit", &["shard"]),
     ("e2e", &["shard", "testkit"]),
+    ("e2e-remote", &[]),
     ("benches", &["loader", "shard", "jpeg"]),
     ("xtask", &[]),
 ];
@@ -28,9 +29,9 @@ const EDGES: [(&str, &[&str]); 11] = [
 /// What a crate never reaches, whatever lies between.
 const NEVER: [(&str, &[&str]); 4] = [
     ("shard", &["candle", "clap", "image", "rayon", "tokio", "ureq"]),
-    ("loader", &["candle", "clap", "image", "tokio", "ureq", "object_store"]),
+    ("loader", &["candle", "clap", "image", "tokio", "ureq", "object_store", "reqwest", "rustls", "hyper"]),
     ("prep", &["trainer", "loader", "candle"]),
-    ("trainer", &["prep"]),
+    ("trainer", &["prep", "object_store"]),
 ];
 
 /// Longest file of code; generated tables would be the exception.
@@ -46,7 +47,38 @@ fn text_of(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Normal dependencies by package name, for this machine's platform, which is all that a build has downloaded.
+fn array(value: &Value) -> Vec<Value> {
+    value.as_array().unwrap().clone()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// Optional dependencies of our crate `package`, by name. No default feature turns one on, nor does a crate of ours that
+/// depends on another outside its tests: `cargo metadata` resolves the features of all tests at once, so this is read
+/// in the manifests.
+fn optional(package: &Value, ours: &BTreeSet<String>) -> BTreeSet<String> {
+    let name = text(&package["name"]);
+    let default = &package["features"]["default"];
+    assert!(default.is_null() || array(default).is_empty(), "{name} has default features: {default}");
+    let mut optional = BTreeSet::new();
+    for dependency in array(&package["dependencies"]).iter().filter(|dependency| dependency["kind"].is_null())
+    {
+        let of = text(&dependency["name"]);
+        if dependency["optional"] == true {
+            assert!(!ours.contains(&of), "{name}: an optional edge to {of} is drawn by nobody");
+            optional.insert(of);
+        } else if ours.contains(&of) {
+            let features = &dependency["features"];
+            assert!(array(features).is_empty(), "{name} asks {of} for {features} outside its tests");
+        }
+    }
+    optional
+}
+
+/// Normal dependencies by package name with the default features of our crates, for this machine's platform, which is
+/// all that a build has downloaded.
 fn dependencies() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
     let version = text_of(Command::new("rustc").arg("-vV"));
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
@@ -60,19 +92,26 @@ fn dependencies() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
         host,
     ]));
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
-    let array = |value: &Value| value.as_array().unwrap().clone();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let names: BTreeMap<String, String> = array(&metadata["packages"])
         .iter()
         .map(|package| (text(&package["id"]), text(&package["name"])))
         .collect();
-    let ours = array(&metadata["workspace_members"]).iter().map(|id| names[&text(id)].clone()).collect();
+    let ours: BTreeSet<String> =
+        array(&metadata["workspace_members"]).iter().map(|id| names[&text(id)].clone()).collect();
+    let members = array(&metadata["packages"]);
+    let members = members.iter().filter(|package| ours.contains(&text(&package["name"])));
+    let optional: BTreeMap<String, BTreeSet<String>> =
+        members.map(|package| (text(&package["name"]), optional(package, &ours))).collect();
+    assert!(optional["loader"].contains("object_store"), "what reads object stores is optional");
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for node in array(&metadata["resolve"]["nodes"]) {
-        let from = edges.entry(names[&text(&node["id"])].clone()).or_default();
+        let name = names[&text(&node["id"])].clone();
+        let is_off = |dependency: &String| optional.get(&name).is_some_and(|off| off.contains(dependency));
+        let from = edges.entry(name.clone()).or_default();
         for dependency in array(&node["deps"]) {
-            if array(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null()) {
-                from.insert(names[&text(&dependency["pkg"])].clone());
+            let of = names[&text(&dependency["pkg"])].clone();
+            if array(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null()) && !is_off(&of) {
+                from.insert(of);
             }
         }
     }

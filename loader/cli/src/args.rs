@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use loader::{Distinct, Draws, Loader, LoaderConfig, Order, Part, Selection, Substitution};
+use loader::{CacheConfig, Distinct, Draws, Loader, LoaderConfig, Order, Part, Selection, Substitution};
 
 /// Read a prepared data set as training would: print its order, measure its rate.
 #[derive(Parser)]
@@ -29,7 +29,7 @@ pub(crate) enum Command {
 /// Which data set, and which of its samples.
 #[derive(clap::Args)]
 pub(crate) struct DataArgs {
-    /// Folder of the data set, the one with dataset.json
+    /// Folder of the data set, the one with dataset.json; or s3://, https:// or hf:// where it lies
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
@@ -79,6 +79,12 @@ pub(crate) struct ViewArgs {
     /// What becomes of damaged samples
     #[arg(long, value_enum, default_value_t = OnCorrupt::Error)]
     pub(crate) on_corrupt: OnCorrupt,
+    /// Where samples of a data set in an object store are kept [default: shards in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Most bytes of them, such as 20GB or 500MB [default: half of what the disk has free]
+    #[arg(long, value_name = "SIZE", value_parser = loader::parse_bytes)]
+    pub(crate) cache_bytes: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -129,11 +135,20 @@ impl ViewArgs {
         let distinct = Distinct { captions: self.distinct, keys: Arc::new(keys.collect()) };
         let distinct = Some(distinct).filter(|distinct| *distinct != Distinct::default());
         let (order, epoch_samples) = (self.shuffle, self.epoch_samples);
-        let config = LoaderConfig { order, epoch_samples, on_corrupt, distinct, ..config };
+        let cache = CacheConfig { dir: self.cache_dir.clone(), bytes: self.cache_bytes, ..config.cache };
+        let config = LoaderConfig { order, epoch_samples, on_corrupt, distinct, cache, ..config };
         let is_first = !config.profile;
         let loader = Loader::open_parts(parts, config)?;
         if self.shuffle == Order::Auto && is_first {
             crate::say(&format!("order: {}", loader.order()));
+        }
+        if let Some(stats) = loader.remote_stats().filter(|_| is_first) {
+            for dir in &stats.dirs {
+                crate::say(&format!("cache: {}", dir.display()));
+            }
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            let (most, now) = (gigabytes(stats.limit_bytes), gigabytes(stats.cached_bytes));
+            crate::say(&format!("cache: at most {most:.3} GB of samples, {now:.3} GB are there"));
         }
         if !self.mix.is_empty() && is_first {
             for Draws { dir, samples, draws } in loader.draws() {
@@ -229,6 +244,7 @@ pub(crate) struct OrderArgs {
   loader bench data/coco --batch-size 256 --output u8
   loader bench data/coco --batch-size 256 --output f32 --threads 2 --seconds 10 --json
   loader bench data/coco --output f32 --normalize imagenet --augment rrc,flip,jitter
+  loader bench s3://bucket/coco --shuffle auto --cache-dir /scratch/cache --cache-bytes 200GB
 
 Exit code: 0 done, 1 a sample is damaged, 2 could not run.")]
 pub(crate) struct BenchArgs {
@@ -285,7 +301,7 @@ A line of a key file is KEY, or SHARD, a tab and KEY; a file is an epoch, in ord
 Exit code: 0 as an ideal shuffle or near it, 1 a fault was found or an index is damaged, 2 could not run.")]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 pub(crate) struct ReportArgs {
-    /// Folder of the data set, the one with dataset.json
+    /// Folder of the data set, the one with dataset.json; or s3://, https:// or hf:// where it lies
     #[arg(value_name = "DIR", group = "what")]
     pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]

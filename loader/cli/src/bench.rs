@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use loader::{Loader, LoaderConfig, Remainder};
+use loader::{Loader, LoaderConfig, Remainder, RemoteStats};
 use serde::Serialize;
 
 use crate::{
@@ -40,6 +40,8 @@ struct Report {
     threads: usize,
     /// Where the workers' time goes, measured over a few batches after the others.
     stages: Option<Limits>,
+    /// What was fetched meanwhile; null where all data sets are local.
+    remote: Option<RemoteStats>,
 }
 
 pub(crate) fn run(args: &BenchArgs, start: Instant) -> Result<()> {
@@ -125,6 +127,7 @@ fn measure(args: &BenchArgs, loader: &Loader, start: Instant) -> Result<Report> 
         batch_size: args.batch_size,
         threads: loader.config().threads,
         stages: None,
+        remote: loader.remote_stats(),
     })
 }
 
@@ -150,6 +153,21 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         mib(report.peak_memory_bytes),
         mib(report.peak_anonymous_bytes)
     )?;
+    if let Some(remote) = &report.remote {
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        writeln!(
+            out,
+            "fetched {:.1} MB in {} requests ({:.1} MB/s), {} payloads again; {} samples were in the cache, {} were not; \
+             {:.1} MB evicted",
+            megabytes(remote.fetched_bytes),
+            remote.requests,
+            megabytes(remote.fetched_bytes) / report.seconds,
+            remote.refetched,
+            remote.hits,
+            remote.misses,
+            megabytes(remote.evicted_bytes)
+        )?;
+    }
     match &report.stages {
         Some(limits) => writeln!(out, "{}", limits.words()),
         None => Ok(()),

@@ -43,7 +43,9 @@ impl Limits {
             }
         }
         let workers = loader.config().threads.max(1) as f64;
-        Ok(Self::of(loader.stages(), workers * begin.elapsed().as_secs_f64()))
+        let limits = Self::of(loader.stages(), workers * begin.elapsed().as_secs_f64());
+        let fetches = loader.remote_stats().is_some_and(|stats| stats.misses > 0);
+        Ok(if fetches { limits.of_a_store() } else { limits })
     }
 
     /// `worker_s`: the seconds of all workers together.
@@ -79,6 +81,16 @@ impl Limits {
         Limits { rows, read, check, decode, augment, copy, idle, limit, advice }
     }
 
+    /// The same where samples come from an object store: idle workers wait for it.
+    fn of_a_store(self) -> Limits {
+        if self.limit != "idle" {
+            return self;
+        }
+        let advice = "the workers wait for the object store: more --cache-bytes keep more for the next epoch, and \
+                      --shuffle block asks for more at a time";
+        Limits { limit: "fetch", advice, ..self }
+    }
+
     /// Two lines for people.
     pub(crate) fn words(&self) -> String {
         let percent = |share: f64| format!("{:.0} %", 100.0 * share);
@@ -109,6 +121,9 @@ mod tests {
         assert_eq!(limits.limit, "read");
         assert!((limits.idle - 0.2).abs() < 1e-9, "{}", limits.idle);
         assert!(limits.words().contains("read 50 %") && limits.words().contains("--shuffle block"));
-        assert_eq!(Limits::of(Stages::default(), 0.0).limit, "idle");
+        let idle = Limits::of(Stages::default(), 0.0);
+        assert_eq!(idle.limit, "idle");
+        assert_eq!(idle.of_a_store().limit, "fetch");
+        assert_eq!(limits.of_a_store().limit, "read");
     }
 }
