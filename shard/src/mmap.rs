@@ -43,7 +43,9 @@ impl Mapping {
     pub fn open(path: &Path) -> Result<Self> {
         let file = fs_err::File::open(path).map_err(Error::io("open", path))?;
         // SAFETY: the mapping is private and read-only, and data set files are replaced by rename, never
-        // written in place (FORMAT.md, "Writing"), so the bytes behind it do not change.
+        // written in place (FORMAT.md, "Writing"), so the bytes behind it do not change. The one exception is the
+        // loader's cache of remote data sets: it writes into holes of its tars, and lends a range only after it was
+        // written and until it is given up, so no slice is alive over bytes that change.
         let map = unsafe { memmap2::Mmap::map(file.file()) }.map_err(Error::io("map", path))?;
         Ok(Self {
             #[cfg(unix)]
