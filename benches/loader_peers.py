@@ -5,10 +5,10 @@
 
 ARENA is a folder with `arena/load.py`, a Python in `venv/` and each peer's copy of one data set, under one contract: shuffled
 batches of 256 at 224×224 in the consumer's memory, uint8 and then normalised float32, five captions a sample, the page cache
-warm, the first epoch. DIR are the same pictures packed by prep (`--store tensor`, `--store jpeg`). Rounds alternate between
-all programs; medians go to benches/results/loader-peers.{md,json}. What a peer does better without workers is measured both
-ways and its better way is told. Needs `cargo build --release -p benches`, gcc with libdeflate for the C loops, and for
-webshart a Python (3.12 or later) that has it. What is missing is left out aloud.
+warm, the first epoch; memory that a loader uses again has been touched before. DIR are the same pictures packed by prep
+(`--store tensor`, `--store jpeg`). Rounds alternate between all programs; medians go to benches/results/loader-peers.{md,json}.
+spdl is measured without workers too, where it is better. Needs `cargo build --release -p benches`, gcc with libdeflate for
+the C loops, and for webshart a Python (3.12 or later) that has it. What is missing is left out aloud.
 """
 
 import argparse
@@ -24,8 +24,8 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
-TENSOR_PEERS = "memthr:ring memthr spdl memmap ffcv dali wids wds mds:py1e litdata grain hf"
-JPEG_PEERS = "memthr:ring memmap ffcv dali wids wds mds:py1e litdata grain hf"
+TENSOR_PEERS = "memthr:ring spdl memmap ffcv dali wids wds mds:py1e grain"
+JPEG_PEERS = "memthr:ring ffcv dali wds mds:py1e litdata"
 
 
 def line_of(command, where=None, env=None, limit=120):
@@ -38,6 +38,19 @@ def line_of(command, where=None, env=None, limit=120):
         if line.startswith("{"):
             return json.loads(line), None
     return None, (done.stderr.strip().splitlines() or ["no output"])[-1]
+
+
+def warm(folder):
+    """Drops a folder's files from the page cache and reads them front to back, so that all lie there in the same way: in large
+    pieces, as after a download or a copy, and not in the small ones of whoever wrote them last."""
+    for path in sorted(pathlib.Path(folder).rglob("*")):
+        if path.is_file():
+            with open(path, "rb", buffering=0) as file:
+                if hasattr(os, "posix_fadvise"):
+                    os.fsync(file.fileno())
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                while file.read(1 << 22):
+                    pass
 
 
 def compile_loops(folder):
@@ -84,7 +97,7 @@ def main():
         ours(("jpeg", "ours, --check always"), arguments.jpegs, "jpeg", workers, "always")
         for fmt, peers in [("raw", arguments.tensor_peers), ("jpeg", arguments.jpeg_peers)]:
             for peer in peers.split():
-                for count in {"0", workers} if peer not in ("memthr:ring", "memthr", "ffcv", "dali") else {workers}:
+                for count in sorted({"0", workers}) if peer == "spdl" else [workers]:
                     words = ["--peer", peer, "--fmt", fmt, "--workers", count]
                     for decoder in ["tj"] if fmt == "jpeg" else [""]:
                         decoding = ["--decoder", decoder] if decoder else []
@@ -96,6 +109,8 @@ def main():
             jobs.append((("limit", "C: gather, gather + CRC-32"), [str(loops["gather_crc"]), workers, str(blob)], None))
         if (arena / "arena" / "phys" / "phys").exists():
             jobs.append((("limit", "C: phys"), [str(arena / "arena" / "phys" / "phys"), workers, str(blob)], None))
+        for data in [arguments.tensors, arguments.jpegs, arena / "data" / "ds"]:
+            warm(data)
         results, missing = {}, {}
         for number in range(arguments.rounds):
             for name, command, where in jobs:
