@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a measurement prints its result")]
 
 use std::{
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Instant,
@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use benches::{median, provenance};
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use loader::{Loader, LoaderConfig, Order, Remainder};
 use rustix::fs::{Advice, OFlags, fadvise};
 use shard::Dataset;
@@ -78,11 +79,9 @@ fn drop_pages(files: &[PathBuf]) -> Result<()> {
 fn disk_rate(files: &[PathBuf], threads: usize, round: usize) -> Result<f64> {
     let mut places = Vec::new();
     for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "tar")) {
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::DIRECT.bits() as i32)
-            .open(path)
-            .with_context(|| format!("cannot read {} past the page cache", path.display()))?;
+        let mut options = fs_err::OpenOptions::new();
+        options.read(true).custom_flags(OFlags::DIRECT.bits() as i32);
+        let file = options.open(path).context("cannot read past the page cache")?;
         let reads = file.metadata()?.len() / READ as u64;
         let file = std::sync::Arc::new(file);
         places.extend((0..reads).map(|number| (std::sync::Arc::clone(&file), number * READ as u64)));
@@ -99,7 +98,7 @@ fn disk_rate(files: &[PathBuf], threads: usize, round: usize) -> Result<f64> {
                     return Ok(());
                 }
                 let (file, offset) = &places[(number * 7_919 + round * 104_729) % places.len()];
-                file.read_exact_at(&mut memory[start..start + READ], *offset)?;
+                file.file().read_exact_at(&mut memory[start..start + READ], *offset)?;
             }
         };
         let readers: Vec<_> = (0..threads).map(|_| scope.spawn(reader)).collect();
