@@ -4,7 +4,7 @@
 use crate::{
     Broken, Component, Refusal,
     bits::{Bits, Segments},
-    header::Header,
+    header::{Header, Units},
     huffman::{END, FAST_BITS, Fast, LOOK_UP_BITS, Table},
     idct::{BEYOND, Coefficients, PLACES},
     scan::{ZIGZAG, finish, value},
@@ -53,13 +53,7 @@ pub(crate) fn decode<K: Kernels>(
     segments: &Segments,
     planes: &mut [Plane; 3],
 ) -> Result<(), Refusal> {
-    let most = |factor: fn(&Component) -> usize| header.components.iter().map(factor).max().unwrap_or(1);
-    let wide = header.width.div_ceil(8 * most(|component| component.horizontal));
-    let high = header.height.div_ceil(8 * most(|component| component.vertical));
-    let interval = if header.restart_interval == 0 { wide * high } else { header.restart_interval };
-    if segments.count() != (wide * high).div_ceil(interval) {
-        return Err(Broken("restart marks are missing, or there are too many").into());
-    }
+    let Units { wide, high, interval } = header.units(segments.count())?;
     let [a, b, c] = planes;
     let mut parts = [None, None, None];
     for ((part, component), plane) in parts.iter_mut().zip(&header.components).zip([a, b, c]) {

@@ -4,11 +4,21 @@
 
 use std::ops::Range;
 
-use crate::huffman::{Fast, Table};
+use crate::{
+    Broken,
+    huffman::{Fast, Table},
+};
 
 /// A file that this decoder does not take; another may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unusual;
+
+/// The units of a scan along x and along y, and how many there are from one restart mark to the next.
+pub(crate) struct Units {
+    pub(crate) wide: usize,
+    pub(crate) high: usize,
+    pub(crate) interval: usize,
+}
 
 /// One component of a frame.
 #[derive(Debug, Clone, Copy, Default)]
@@ -252,6 +262,18 @@ impl Header {
             Some(transform) => transform == 1,
             None => self.is_jfif || ids().eq([1, 2, 3]) || ids().eq([0, 1, 2]),
         }
+    }
+
+    /// The units of the scan, which stand in so many segments.
+    pub(crate) fn units(&self, segments: usize) -> Result<Units, Broken> {
+        let most = |factor: fn(&Component) -> usize| self.components.iter().map(factor).max().unwrap_or(1);
+        let wide = self.width.div_ceil(8 * most(|component| component.horizontal));
+        let high = self.height.div_ceil(8 * most(|component| component.vertical));
+        let interval = if self.restart_interval == 0 { wide * high } else { self.restart_interval };
+        if segments != (wide * high).div_ceil(interval) {
+            return Err(Broken("restart marks are missing, or there are too many"));
+        }
+        Ok(Units { wide, high, interval })
     }
 
     /// Steps of a component's coefficients, in zigzag order.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::{
     Broken, Refusal,
     bits::{Bits, Segments},
-    header::Header,
+    header::{Header, Units},
     huffman::{LOOK_UP_BITS, Table, extended},
     idct,
     simd::Transform,
@@ -76,13 +76,7 @@ pub(crate) fn decode<S: Transform>(
     for (strip, plane) in strips.iter_mut().zip(&planes) {
         strip.resize(plane.vertical * 8 * plane.region.columns.len(), [0; 8]);
     }
-    let unit = |most: fn(&Plane) -> usize| 8 * planes.iter().map(most).max().unwrap_or(1);
-    let wide = header.width.div_ceil(unit(|plane| plane.horizontal));
-    let high = header.height.div_ceil(unit(|plane| plane.vertical));
-    let interval = if header.restart_interval == 0 { wide * high } else { header.restart_interval };
-    if segments.count() != (wide * high).div_ceil(interval) {
-        return Err(Broken("restart marks are missing, or there are too many").into());
-    }
+    let Units { wide, high, interval } = header.units(segments.count())?;
     let mut bits = segments.reader(0).ok_or(Broken("no data"))?;
     let (mut segment, mut left) = (0, interval);
     for y in 0..high {

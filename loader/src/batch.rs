@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use crate::{
-    buffer::{Entry, Pool},
     draft::Filled,
     history::{Added, History},
     plan::PlannedBatch,
+    pool::Pool,
+    text::Entry,
 };
 
 /// A batch's pixels: samples × 3 × height × width, row-major, channels in the order R, G, B.

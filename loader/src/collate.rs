@@ -17,7 +17,6 @@ use crate::{
     ahead::{Ahead, CHUNK_SAMPLES},
     augment::{self, Drawn, Picture},
     batch::Batch,
-    buffer::{Pool, Text},
     config::{Captions, Check, LoaderConfig, OnCorrupt, Output},
     decode::{Decoded, Decoder},
     draft::{Draft, Kind, PART_SAMPLES, Part, PartPixels},
@@ -26,6 +25,7 @@ use crate::{
     order::Order,
     pixels::{self, Target, Values, simd::Stores, write_interleaved, write_planar},
     plan::Plan,
+    pool::Pool,
     prefetch::Job,
     remote::{Hold, Remote, Session},
     rng::{EpochStreams, Purpose},
@@ -35,6 +35,7 @@ use crate::{
     stats::Counters,
     store::Store,
     substitute::{Substitution, Substitutions},
+    text::Text,
 };
 
 /// Samples that are tried in a damaged one's place before its error is delivered after all.

@@ -1,6 +1,6 @@
 //! A batch's memory while several workers fill it, each a part of its samples, and once it is filled. The parts are
 //! slices of one contiguous buffer, so nothing is put together at the end. Left out: what is written into them
-//! ([`crate::collate`]) and where the memory goes afterwards ([`crate::buffer`]).
+//! ([`crate::collate`]) and where the memory goes afterwards ([`crate::pool`]).
 #![expect(unsafe_code, reason = "parts of one slice for several threads: the one home of lending them")]
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 
 use memmap2::MmapMut;
 
-use crate::{batch::Pixels, buffer::Text};
+use crate::{batch::Pixels, text::Text};
 
 /// Bytes to which pixels are aligned: a cache line, and the widest vector register.
 pub const PIXEL_ALIGNMENT_BYTES: usize = 64;

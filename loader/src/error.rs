@@ -94,7 +94,7 @@ pub enum Error {
     /// A URL was given to a program that was built without the feature `remote`.
     #[error(
         "{url} lies in an object store, and this program was built without the feature `remote`, which reads them: \
-         build it with --features remote, or take a released binary, which has it"
+         build it with --features remote"
     )]
     WithoutRemote {
         /// The address.

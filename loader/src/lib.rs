@@ -39,7 +39,6 @@
 mod ahead;
 pub mod augment;
 mod batch;
-mod buffer;
 mod builder;
 mod cache;
 mod collate;
@@ -55,6 +54,7 @@ pub mod order;
 mod parts;
 mod pixels;
 pub mod plan;
+mod pool;
 mod prefetch;
 #[cfg(feature = "remote")]
 mod remote;
@@ -70,6 +70,7 @@ mod state;
 mod stats;
 mod store;
 mod substitute;
+mod text;
 mod world;
 
 pub use augment::{Augment, ColorJitter, RandomResizedCrop};

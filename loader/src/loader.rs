@@ -14,7 +14,6 @@ use shard::Dataset;
 use crate::{
     ahead::Ahead,
     batch::Batch,
-    buffer::Pool,
     builder::LoaderBuilder,
     cache::{CacheConfig, RemoteStats},
     collate::{Checked, EpochJob, Hook, Source},
@@ -26,6 +25,7 @@ use crate::{
     order::Order,
     parts::{Draws, Origin, Part},
     plan::{Plan, Remainder},
+    pool::Pool,
     prefetch::Prefetch,
     remote,
     rng::EpochStreams,
