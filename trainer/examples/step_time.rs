@@ -1,5 +1,5 @@
-//! Times training steps of a small CLIP on random data: `cargo run --release --example step_time -- 128 64 8`
-//! for batch, image size and patch size. Left out: the loader.
+//! Times training steps of CLIP on random data: `cargo run --release --example step_time -- vit_s 16 4`
+//! for model, batch and steps. Left out: the loader.
 
 use candle_core::{Device, Result, Tensor};
 use std::time::Instant;
@@ -12,45 +12,56 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[expect(clippy::print_stdout, reason = "this program's result")]
 fn main() -> Result<()> {
-    let number = |place: usize, default: usize| {
-        std::env::args().nth(place).and_then(|v| v.parse().ok()).unwrap_or(default)
-    };
-    let mut config = ClipConfig::tiny();
-    let batch = number(1, 128);
-    config.vision.image_size = number(2, 64);
-    config.vision.patch_size = number(3, 8);
-    config.vision.width = number(4, 192);
-    config.vision.heads = (config.vision.width / 32).max(1);
-    config.vision.layers = number(5, 6);
-    let tokens = number(6, 24);
+    let args: Vec<String> = std::env::args().collect();
+    let number =
+        |place: usize, default: usize| args.get(place).and_then(|v| v.parse().ok()).unwrap_or(default);
+    let mut config = ClipConfig::vit_b_16();
+    config.embed_dim = 512;
+    match args.get(1).map(String::as_str) {
+        Some("vit_b") => {
+            config.vision.layers = 8;
+            config.vision.heads = 6;
+            config.text.layers = 6;
+        }
+        _ => {
+            config.vision.width = 384;
+            config.vision.layers = 6;
+            config.vision.heads = 6;
+            config.text.width = 384;
+            config.text.layers = 6;
+            config.text.heads = 6;
+        }
+    }
+    let batch = number(2, 16);
     let model = Clip::new(&config, 1, &Device::Cpu)?;
     let mut optimizer = AdamW::new(model.params(), AdamWConfig::default())?;
     let size = config.vision.image_size;
     let pixels = Tensor::randn(0f32, 1f32, (batch, 3, size, size), &Device::Cpu)?;
-    let ids =
-        Tensor::rand(3f32, 1000f32, (batch, tokens), &Device::Cpu)?.to_dtype(candle_core::DType::U32)?;
-    let eot: Vec<u32> = (0..batch).map(|i| (i % tokens) as u32).collect();
+    let ids = Tensor::rand(3f32, 49000f32, (batch, 77), &Device::Cpu)?.to_dtype(candle_core::DType::U32)?;
+    let eot: Vec<u32> = (0..batch).map(|i| (76 - i % 3) as u32).collect();
     println!("{} parameters", model.params().scalar_count());
-    for _ in 0..8 {
+    for _ in 0..number(3, 4) {
         let start = Instant::now();
-        let images = model.encode_image(&pixels)?;
-        let vision = start.elapsed();
-        let output = model.forward(&pixels.narrow(0, 0, 1)?, &ids.narrow(0, 0, 1)?, &eot[..1])?;
-        let texts = model.encode_text(&ids, &eot)?;
-        let forward = start.elapsed();
-        let output = trainer::model::ClipOutput { image_features: images, text_features: texts, ..output };
+        let output = model.forward(&pixels, &ids, &eot)?;
         let loss = contrastive_loss(&output)?;
-        let grads = loss.backward()?;
+        let value = loss.to_scalar::<f32>()?;
+        let forward = start.elapsed();
+        let grads = model.backward(&loss)?;
         let backward = start.elapsed();
-        let norm = optimizer.step(&grads, 1e-3)?;
+        let norm = optimizer.step(&grads, 1e-4)?;
         println!(
-            "vision {:.2?}, forward {:.2?}, with backward {:.2?}, whole step {:.2?}, loss {:.4}, norm {norm:.3}",
-            vision,
-            forward,
-            backward,
+            "forward {forward:.2?}, backward {:.2?}, optimizer {:.2?}, step {:.3?}, loss {value:.4}, norm {norm:.3}, peak {} MB",
+            backward - forward,
+            start.elapsed() - backward,
             start.elapsed(),
-            loss.to_scalar::<f32>()?
+            peak_mb()
         );
     }
     Ok(())
+}
+
+fn peak_mb() -> u64 {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or("");
+    line.split_whitespace().nth(1).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0) / 1024
 }

@@ -127,7 +127,7 @@ impl TrainState {
         if !value.is_finite() {
             return Ok(Err(NotFinite { what: "loss", value: f64::from(value) }));
         }
-        let grads = loss.backward().map_err(Error::tensor("run the model backward"))?;
+        let grads = self.clip.backward(&loss).map_err(Error::tensor("run the model backward"))?;
         let lr = self.schedule.lr(self.optimizer.steps());
         let grad_norm = match self.optimizer.step(&grads, lr) {
             Ok(norm) => norm,

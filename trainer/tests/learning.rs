@@ -61,7 +61,7 @@ fn toy_batch(pairs: usize) -> (Tensor, Tensor, Vec<u32>) {
 /// One step; its loss before the update and the norm of its gradient.
 fn step(model: &Clip, optimizer: &mut AdamW, batch: &(Tensor, Tensor, Vec<u32>)) -> (f32, f64) {
     let loss = contrastive_loss(&model.forward(&batch.0, &batch.1, &batch.2).unwrap()).unwrap();
-    let norm = optimizer.step(&loss.backward().unwrap(), 1e-3).unwrap();
+    let norm = optimizer.step(&model.backward(&loss).unwrap(), 1e-3).unwrap();
     clamp_logit_scale(model.params()).unwrap();
     (loss.to_scalar().unwrap(), norm)
 }
@@ -92,8 +92,8 @@ fn every_trainable_parameter_receives_a_gradient() {
         config.vision.pool = pool;
         let model = Clip::new(&config, 7, &Device::Cpu).unwrap();
         let (pixels, ids, eot) = toy_batch(6);
-        let grads =
-            contrastive_loss(&model.forward(&pixels, &ids, &eot).unwrap()).unwrap().backward().unwrap();
+        let loss = contrastive_loss(&model.forward(&pixels, &ids, &eot).unwrap()).unwrap();
+        let grads = model.backward(&loss).unwrap();
         for param in model.params().iter() {
             let grad = grads.get(&param.var).unwrap_or_else(|| panic!("{} has no gradient", param.name));
             assert_eq!(grad.shape(), param.var.shape(), "{}", param.name);

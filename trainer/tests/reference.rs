@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use std::collections::HashMap;
 use trainer::loss::contrastive_loss;
 use trainer::model::{Clip, ClipConfig, Params, Pool, TextConfig, VisionConfig};
-use trainer::ops::{self, Activation, BlockParams, BlockShape};
+use trainer::ops::{self, Activation, BlockParams, BlockShape, GradSink};
 use trainer::optim::{AdamW, AdamWConfig};
 
 /// Largest difference, as a share of the largest reference value, that counts as equal.
@@ -111,7 +111,7 @@ fn a_whole_model_agrees_with_pytorch() {
     assert_close("text features", &output.text_features, &values["text_features"], TOLERANCE);
     let loss = contrastive_loss(&output).unwrap();
     assert_close("loss", &loss, &values["loss"], 2e-6);
-    let grads = loss.backward().unwrap();
+    let grads = model.backward(&loss).unwrap();
     for param in model.params().iter() {
         let grad = grads.get(&param.var).unwrap_or_else(|| panic!("{} has no gradient", param.name));
         assert_close(&param.name, grad, &values[&format!("grad.{}", param.name)], 2e-5);
@@ -155,12 +155,18 @@ fn wave(shape: &[usize], phase: f64) -> Tensor {
 
 /// Compares a kernel with the stock operations that the same function runs on f64.
 fn check_against_stock(what: &str, inputs: &[Tensor], op: impl Fn(&[&Tensor]) -> Result<Tensor>) {
+    check_with_sink(what, inputs, |t, _| op(t));
+}
+
+/// The same for operations that deliver gradients to a sink.
+fn check_with_sink(what: &str, inputs: &[Tensor], op: impl Fn(&[&Tensor], &GradSink) -> Result<Tensor>) {
     let run = |dtype: DType| {
         let vars: Vec<Var> =
             inputs.iter().map(|t| Var::from_tensor(&t.to_dtype(dtype).unwrap()).unwrap()).collect();
-        let result = op(&vars.iter().map(Var::as_tensor).collect::<Vec<_>>()).unwrap();
+        let sink = GradSink::new(&Device::Cpu).unwrap();
+        let result = op(&vars.iter().map(Var::as_tensor).collect::<Vec<_>>(), &sink).unwrap();
         let upstream = wave(result.dims(), 0.5).to_dtype(dtype).unwrap();
-        let grads = (&result * upstream).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = sink.backward(&(&result * upstream).unwrap().sum_all().unwrap()).unwrap();
         let grads: Vec<Tensor> = vars.iter().map(|v| grads.get(v).unwrap().clone()).collect();
         (result, grads)
     };
@@ -224,14 +230,15 @@ fn check_pruned_block(inputs: &[Tensor], shape: BlockShape, positions: &[u32]) {
         let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
         let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
         let params = block_params(&tensors);
+        let sink = GradSink::new(&Device::Cpu).unwrap();
         let result = if pruned {
             ops::residual_block_at(tensors[0], &params, shape, positions).unwrap()
         } else {
-            let whole = ops::residual_block(tensors[0], &params, shape).unwrap();
+            let whole = ops::residual_blocks(tensors[0], &[params], shape, false, &sink).unwrap();
             ops::select_positions(&whole, positions).unwrap()
         };
         let loss = (&result * wave(result.dims(), 0.5)).unwrap().sum_all().unwrap();
-        let grads = loss.backward().unwrap();
+        let grads = sink.backward(&loss).unwrap();
         let grads: Vec<Tensor> = vars.iter().map(|v| grads.get(v).unwrap().clone()).collect();
         (result, grads)
     };
@@ -263,7 +270,13 @@ fn the_fused_block_agrees_with_its_parts() {
             small(&[d, h], 2.0),
             small(&[d], 2.1),
         ];
-        check_against_stock("block", &inputs, |t| ops::residual_block(t[0], &block_params(t), shape));
+        for recompute in [false, true] {
+            check_with_sink("blocks", &inputs, |t, sink| {
+                // Twice the same block: gradients of shared parameters add up.
+                let blocks = [block_params(t), block_params(t)];
+                ops::residual_blocks(t[0], &blocks, shape, recompute, sink)
+            });
+        }
         let positions: Vec<u32> = (0..61).map(|sample| sample % 17).collect();
         check_pruned_block(&inputs, shape, &positions);
     }

@@ -5,7 +5,8 @@ use super::params::{ParamSpec, Params};
 use super::text::{TextTower, specs as text_specs};
 use super::vit::{VisionTower, specs as vision_specs};
 use crate::init::Init;
-use crate::ops::normalize_rows;
+use crate::ops::{GradSink, normalize_rows};
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, bail};
 
 /// A CLIP model and its parameters.
@@ -16,6 +17,7 @@ pub struct Clip {
     visual: VisionTower,
     text: TextTower,
     logit_scale: Tensor,
+    sink: GradSink,
 }
 
 /// What a forward pass gives.
@@ -59,11 +61,13 @@ impl Clip {
             Some(var) => Ok(var.as_tensor().clone()),
             None => bail!("the model has no parameter {name}"),
         };
-        let visual = VisionTower::new(&config.vision, config.activation, &lookup)?;
-        let text = TextTower::new(&config.text, config.activation, &lookup)?;
         let logit_scale = lookup("logit_scale")?;
+        let device = logit_scale.device();
+        let sink = if detached { GradSink::detached(device)? } else { GradSink::new(device)? };
+        let visual = VisionTower::new(&config.vision, config.activation, &sink, &lookup)?;
+        let text = TextTower::new(&config.text, config.activation, &sink, &lookup)?;
         let logit_scale = if config.learn_temperature { logit_scale } else { logit_scale.detach() };
-        Ok(Self { config, visual, text, logit_scale, params })
+        Ok(Self { config, visual, text, logit_scale, params, sink })
     }
 
     /// A model over the same parameters, later updates included, that records nothing for a backward pass:
@@ -112,6 +116,15 @@ impl Clip {
     /// Only those of the tensor library.
     pub fn logit_scale(&self) -> Result<Tensor> {
         self.logit_scale.exp()
+    }
+
+    /// Runs the backward pass of a loss of this model's outputs: the gradients of every parameter. Plain
+    /// `loss.backward()` misses those that the towers' fused operations deliver by themselves.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    pub fn backward(&self, loss: &Tensor) -> Result<GradStore> {
+        self.sink.backward(loss)
     }
 
     /// Encodes both sides.

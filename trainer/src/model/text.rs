@@ -5,7 +5,7 @@ use super::config::TextConfig;
 use super::params::ParamSpec;
 use super::transformer::{BlockInit, LAYER_NORM_EPS, Transformer, specs as block_specs};
 use crate::init::Init;
-use crate::ops::{Activation, BlockShape, embedding, layer_norm, linear};
+use crate::ops::{Activation, BlockShape, GradSink, embedding, layer_norm, linear};
 use candle_core::{Result, Tensor};
 
 /// The parameters of a text tower, in order.
@@ -37,13 +37,14 @@ impl TextTower {
     pub(super) fn new(
         config: &TextConfig,
         activation: Activation,
+        sink: &GradSink,
         lookup: &dyn Fn(&str) -> Result<Tensor>,
     ) -> Result<Self> {
         let shape = BlockShape { heads: config.heads, causal: true, activation, eps: LAYER_NORM_EPS };
         Ok(Self {
             token_embedding: lookup("token_embedding.weight")?,
             positional_embedding: lookup("positional_embedding")?,
-            transformer: Transformer::new("", config.layers, shape, lookup)?,
+            transformer: Transformer::new("", config.layers, shape, sink, lookup)?,
             ln_final: [lookup("ln_final.weight")?, lookup("ln_final.bias")?],
             text_projection: lookup("text_projection")?,
         })

@@ -2,7 +2,7 @@
 
 use super::params::ParamSpec;
 use crate::init::Init;
-use crate::ops::{BlockParams, BlockShape, residual_block, residual_block_at, select_positions};
+use crate::ops::{BlockParams, BlockShape, GradSink, residual_block_at, residual_blocks, select_positions};
 use candle_core::{Result, Tensor};
 
 /// ε of layer normalisation, as in PyTorch.
@@ -71,6 +71,7 @@ pub(super) fn specs(
 pub(super) struct Transformer {
     blocks: Vec<BlockParams>,
     shape: BlockShape,
+    sink: GradSink,
 }
 
 impl Transformer {
@@ -79,6 +80,7 @@ impl Transformer {
         prefix: &str,
         layers: usize,
         shape: BlockShape,
+        sink: &GradSink,
         lookup: &dyn Fn(&str) -> Result<Tensor>,
     ) -> Result<Self> {
         let blocks = (0..layers)
@@ -97,18 +99,18 @@ impl Transformer {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { blocks, shape })
+        Ok(Self { blocks, shape, sink: sink.clone() })
     }
 
     /// Carries `x` (B, T, D) through every block.
     pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
-        self.blocks.iter().try_fold(x, |x, block| residual_block(&x, block, self.shape))
+        residual_blocks(&x, &self.blocks, self.shape, false, &self.sink)
     }
 
     /// Carries `x` (B, T, D) through every block and keeps row `positions[b]` of each sample: (B, D).
     pub(super) fn forward_at(&self, x: Tensor, positions: &[u32]) -> Result<Tensor> {
         let Some((last, others)) = self.blocks.split_last() else { return select_positions(&x, positions) };
-        let x = others.iter().try_fold(x, |x, block| residual_block(&x, block, self.shape))?;
+        let x = residual_blocks(&x, others, self.shape, false, &self.sink)?;
         residual_block_at(&x, last, self.shape, positions)
     }
 }

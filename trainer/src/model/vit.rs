@@ -5,7 +5,9 @@ use super::config::{Pool, VisionConfig};
 use super::params::ParamSpec;
 use super::transformer::{BlockInit, LAYER_NORM_EPS, Transformer, specs as block_specs};
 use crate::init::Init;
-use crate::ops::{Activation, BlockShape, assemble_tokens, layer_norm, linear, mean_pool, patchify};
+use crate::ops::{
+    Activation, BlockShape, GradSink, assemble_tokens, layer_norm, linear, mean_pool, patchify,
+};
 use candle_core::{Result, Tensor};
 
 /// The parameters of a vision tower, in order.
@@ -51,6 +53,7 @@ impl VisionTower {
     pub(super) fn new(
         config: &VisionConfig,
         activation: Activation,
+        sink: &GradSink,
         lookup: &dyn Fn(&str) -> Result<Tensor>,
     ) -> Result<Self> {
         let shape = BlockShape { heads: config.heads, causal: false, activation, eps: LAYER_NORM_EPS };
@@ -61,7 +64,7 @@ impl VisionTower {
             class_embedding: lookup("visual.class_embedding")?,
             positional_embedding: lookup("visual.positional_embedding")?,
             ln_pre: [lookup("visual.ln_pre.weight")?, lookup("visual.ln_pre.bias")?],
-            transformer: Transformer::new("visual.", config.layers, shape, lookup)?,
+            transformer: Transformer::new("visual.", config.layers, shape, sink, lookup)?,
             ln_post: [lookup("visual.ln_post.weight")?, lookup("visual.ln_post.bias")?],
             proj: lookup("visual.proj")?,
         })

@@ -2,31 +2,35 @@
 //!
 //! `m = x + out_proj(attention(in_proj(ln_1(x))))`, `y = m + c_proj(activation(c_fc(ln_2(m))))`.
 //!
-//! A task carries a few samples through the entire block, so that what one step writes the next still finds
-//! in the cache, and candle's backward pass (which zeroes a tensor and adds to it for every argument of
-//! every operation, on one thread) sees one edge a block instead of ten. The twelve parameters travel as
-//! one concatenated tensor because a candle custom op takes three arguments at most. Kept for the backward
-//! pass: packed qkv, attention output, `m` and the pre-activation; the rest is computed anew. Weight
-//! gradients are summed in `GROUPS` fixed groups of tasks, which are then added in order.
+//! A task carries a few samples through the entire block, so that what one step writes the next still finds in
+//! the cache. Kept for the backward pass: packed qkv, attention output, `m` and the pre-activation; the rest is
+//! computed anew. The backward pass goes by segments of some thousand rows: first every task brings its rows'
+//! gradients down, then every task owns a band of a weight's gradient and sums over all rows of the segment, so
+//! that no partial sums of whole weights exist and the result has the same bits for any number of threads.
 //!
 //! Left out: dropout, and mixed precision; other devices run the composite of single operations.
 
 use super::attention::{Heads, attention, backward_sample, forward_sample};
-use super::buffer::{on_kernels, read, slice, sum_in_order, tensor};
+use super::buffer::{on_kernels, sum_in_order};
 use super::gelu::{self, Activation, activate};
+use super::gemm::{Matrix, MatrixMut, gemm};
 use super::layer_norm::{self, layer_norm};
-use super::linear::{backward_input, backward_weight, forward_rows, linear};
+use super::linear::{add_rows, backward_input, forward_rows, linear};
 use super::pool::select_positions;
 use super::recycle::Buffer;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use super::sink::GradSink;
+use super::stack::{Given, Pass, Stage, stack};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
-use std::sync::Mutex;
 
 /// Rows (tokens) that a task aims at.
 const ROWS: usize = 256;
 
-/// Most partial sums of the weights' gradients.
-const GROUPS: usize = 8;
+/// Rows that a segment of the backward pass aims at.
+const SEGMENT_ROWS: usize = 2048;
+
+/// Rows of a weight's gradient that one task owns.
+const BAND: usize = 192;
 
 /// The twelve parameters of a block, named and shaped as in open_clip (D wide, H hidden units).
 #[derive(Clone, Debug)]
@@ -66,41 +70,49 @@ pub struct BlockShape {
     pub eps: f32,
 }
 
-/// Applies a block to `x` (B, T, D).
+/// Carries `x` (B, T, D) through a stack of blocks; their parameters' gradients go to `sink`. With `recompute`
+/// only the blocks' inputs are kept for the backward pass, which runs each block forward once more.
 ///
 /// # Errors
 /// When a parameter's shape does not fit the width of `x`.
-pub fn residual_block(x: &Tensor, params: &BlockParams, shape: BlockShape) -> Result<Tensor> {
-    let (_, tokens, width) = x.dims3()?;
-    let hidden = params.c_fc[1].elem_count();
-    let sizes = Sizes { width, hidden };
-    let expected = sizes.lengths();
-    if params.all().zip(expected).any(|(t, len)| t.elem_count() != len)
-        || shape.heads == 0
-        || !width.is_multiple_of(shape.heads)
-    {
-        bail!("residual_block: parameters do not fit width {width}, {} heads", shape.heads)
+pub fn residual_blocks(
+    x: &Tensor,
+    blocks: &[BlockParams],
+    shape: BlockShape,
+    recompute: bool,
+    sink: &GradSink,
+) -> Result<Tensor> {
+    let (batch, tokens, width) = x.dims3()?;
+    for params in blocks {
+        let sizes = Sizes { width, hidden: params.c_fc[1].elem_count() };
+        if params.all().zip(sizes.lengths()).any(|(t, len)| t.elem_count() != len)
+            || shape.heads == 0
+            || !width.is_multiple_of(shape.heads)
+        {
+            bail!("residual_blocks: parameters do not fit width {width}, {} heads", shape.heads)
+        }
     }
     let mut tensors = vec![x];
-    tensors.extend(params.all());
-    if tokens == 0 || !on_kernels(&tensors) {
-        return composite(x, params, shape);
+    tensors.extend(blocks.iter().flat_map(BlockParams::all));
+    if blocks.is_empty() || x.elem_count() == 0 || !on_kernels(&tensors) {
+        return blocks.iter().try_fold(x.clone(), |x, block| composite(&x, block, shape));
     }
-    let flat = params.all().map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?;
-    let flat = Tensor::cat(&flat, 0)?;
-    let keep = x.track_op() || flat.track_op();
     let heads = Heads { tokens, width, heads: shape.heads, causal: shape.causal };
-    x.contiguous()?.apply_op2(&flat, Block { shape, heads, sizes, keep, kept: Mutex::new(None) })
+    let stages = blocks.iter().map(|params| {
+        let sizes = Sizes { width, hidden: params.c_fc[1].elem_count() };
+        Block { params: params.clone(), shape, heads, sizes, rows: batch * tokens }
+    });
+    stack(x, stages.collect(), (batch, tokens, width), sink, recompute)
 }
 
 /// Row `positions[b]` of each sample of a block's output: (B, D).
 ///
 /// The last block of a tower that is pooled at one position needs queries, output projection and
 /// feed-forward layer for that row alone, which saves three quarters of its work. The numbers are those of
-/// [`residual_block`] followed by [`select_positions`], to rounding.
+/// [`residual_blocks`] followed by [`select_positions`], to rounding.
 ///
 /// # Errors
-/// Those of [`residual_block`] and [`select_positions`].
+/// Those of [`residual_blocks`] and [`select_positions`].
 pub fn residual_block_at(
     x: &Tensor,
     p: &BlockParams,
@@ -144,200 +156,349 @@ impl Sizes {
         [d, d, 3 * d * d, 3 * d, d * d, d, d, d, h * d, h, d * h, d]
     }
 
-    fn split<'a>(&self, mut flat: &'a [f32]) -> [&'a [f32]; 12] {
-        self.lengths().map(|len| {
-            let (head, rest) = flat.split_at(len);
-            flat = rest;
-            head
-        })
+    /// Elements of all vectors among the parameters: both layer norms and the four biases.
+    fn vectors(&self) -> usize {
+        9 * self.width + self.hidden
     }
 
-    fn split_mut<'a>(&self, mut flat: &'a mut [f32]) -> [&'a mut [f32]; 12] {
-        self.lengths().map(|len| {
-            let (head, rest) = std::mem::take(&mut flat).split_at_mut(len);
+    /// Cuts the vectors' gradients in the order of [`VECTORS`].
+    fn split_vectors<'a>(&self, mut flat: &'a mut [f32]) -> [&'a mut [f32]; 8] {
+        let lengths = self.lengths();
+        VECTORS.map(|place| {
+            let (head, rest) = std::mem::take(&mut flat).split_at_mut(lengths[place]);
             flat = rest;
             head
         })
     }
 }
 
-/// What one task keeps of its forward pass.
-struct Kept {
+/// Places of the vectors among the parameters.
+const VECTORS: [usize; 8] = [0, 1, 3, 5, 6, 7, 9, 11];
+
+/// What the forward pass keeps, a row a token.
+pub(super) struct Kept {
     qkv: Buffer,
     attended: Buffer,
     middle: Buffer,
     hidden: Buffer,
 }
 
-/// What the backward pass of one task reads: its rows of the input, what was kept, and the output's gradient.
-struct Task<'a> {
-    x: &'a [f32],
-    kept: &'a Kept,
-    grad: &'a [f32],
-}
-
-/// Buffers of one backward group, sized for the largest task and reused by each.
-struct Scratch {
-    normed: Buffer,
-    activated: Buffer,
-    dhidden: Buffer,
-    dnormed: Buffer,
-    dmiddle: Buffer,
-    dqkv: Buffer,
-    scores: Buffer,
-    dscores: Buffer,
-    row: Buffer,
-}
-
-impl Scratch {
-    fn new(rows: usize, tokens: usize, sizes: Sizes) -> Self {
-        let take = Buffer::stale;
+impl Kept {
+    fn new(rows: usize, sizes: Sizes) -> Self {
+        let take = |width: usize| Buffer::stale(rows * width);
         let Sizes { width, hidden } = sizes;
+        Self { qkv: take(3 * width), attended: take(width), middle: take(width), hidden: take(hidden) }
+    }
+
+    fn rows(&self) -> KeptRows<&[f32]> {
+        let Self { qkv, attended, middle, hidden } = self;
+        KeptRows { qkv, attended, middle, hidden }
+    }
+
+    fn rows_mut(&mut self) -> KeptRows<&mut [f32]> {
+        let Self { qkv, attended, middle, hidden } = self;
+        KeptRows { qkv, attended, middle, hidden }
+    }
+}
+
+/// Some rows of what is kept.
+struct KeptRows<T> {
+    qkv: T,
+    attended: T,
+    middle: T,
+    hidden: T,
+}
+
+impl KeptRows<&[f32]> {
+    fn narrow(&self, range: &std::ops::Range<usize>, Sizes { width, hidden }: Sizes) -> Self {
         Self {
-            normed: take(rows * width),
-            activated: take(rows * hidden),
-            dhidden: take(rows * hidden),
-            dnormed: take(rows * width),
-            dmiddle: take(rows * width),
-            dqkv: take(rows * 3 * width),
-            scores: take(tokens * tokens),
-            dscores: take(tokens * tokens),
-            row: take(width),
+            qkv: rows_of(self.qkv, range, 3 * width),
+            attended: rows_of(self.attended, range, width),
+            middle: rows_of(self.middle, range, width),
+            hidden: rows_of(self.hidden, range, hidden),
         }
     }
 }
 
+/// What the rows of a segment pass from the first half of the backward pass to the second.
+struct Segment {
+    normed1: Buffer,
+    normed2: Buffer,
+    activated: Buffer,
+    dhidden: Buffer,
+    dmiddle: Buffer,
+    dqkv: Buffer,
+}
+
+impl Segment {
+    fn new(rows: usize, sizes: Sizes) -> Self {
+        let take = |width: usize| Buffer::stale(rows * width);
+        let Sizes { width, hidden } = sizes;
+        Self {
+            normed1: take(width),
+            normed2: take(width),
+            activated: take(hidden),
+            dhidden: take(hidden),
+            dmiddle: take(width),
+            dqkv: take(3 * width),
+        }
+    }
+}
+
+impl Segment {
+    /// Cuts the segment whose input's gradient is `dx` into tasks of `rows` rows.
+    fn tasks<'a>(&'a mut self, dx: &'a mut [f32], rows: usize, sizes: Sizes) -> Vec<SegmentRows<'a>> {
+        let Sizes { width, hidden } = sizes;
+        let count = dx.len() / width;
+        let cut = |buffer: &'a mut Buffer, width: usize| buffer[..count * width].chunks_mut(rows * width);
+        let dx = dx.chunks_mut(rows * width);
+        let normed = cut(&mut self.normed1, width).zip(cut(&mut self.normed2, width));
+        let inner = cut(&mut self.activated, hidden).zip(cut(&mut self.dhidden, hidden));
+        let outer = cut(&mut self.dmiddle, width).zip(cut(&mut self.dqkv, 3 * width));
+        let rows = dx.zip(normed).zip(inner).zip(outer);
+        rows.map(|(((dx, (normed1, normed2)), (activated, dhidden)), (dmiddle, dqkv))| SegmentRows {
+            normed1,
+            normed2,
+            activated,
+            dhidden,
+            dmiddle,
+            dqkv,
+            dx,
+        })
+        .collect()
+    }
+}
+
+/// One task's rows of a segment.
+struct SegmentRows<'a> {
+    normed1: &'a mut [f32],
+    normed2: &'a mut [f32],
+    activated: &'a mut [f32],
+    dhidden: &'a mut [f32],
+    dmiddle: &'a mut [f32],
+    dqkv: &'a mut [f32],
+    dx: &'a mut [f32],
+}
+
+/// Rows `range` of a matrix of this width.
+fn rows_of<'a>(matrix: &'a [f32], range: &std::ops::Range<usize>, width: usize) -> &'a [f32] {
+    &matrix[range.start * width..range.end * width]
+}
+
 struct Block {
+    params: BlockParams,
     shape: BlockShape,
     heads: Heads,
     sizes: Sizes,
-    keep: bool,
-    kept: Mutex<Option<Vec<Kept>>>,
+    rows: usize,
 }
 
 impl Block {
-    /// Elements of `x` that one task takes: whole samples, about `ROWS` tokens.
-    fn task_len(&self) -> usize {
-        let samples = ((ROWS + self.heads.tokens / 2) / self.heads.tokens).max(1);
-        samples * self.heads.tokens * self.sizes.width
+    /// Rows that one task takes: whole samples, about `ROWS` tokens.
+    fn task_rows(&self) -> usize {
+        ((ROWS + self.heads.tokens / 2) / self.heads.tokens).max(1) * self.heads.tokens
+    }
+
+    /// Rows of a segment: whole tasks, spread evenly over the fewest segments.
+    fn segment_rows(&self) -> usize {
+        let tasks = self.rows.div_ceil(self.task_rows());
+        let segments = self.rows.div_ceil(SEGMENT_ROWS).min(tasks).max(1);
+        tasks.div_ceil(segments) * self.task_rows()
     }
 
     /// Runs one task forward into `out`.
-    fn forward_task(&self, x: &[f32], params: &[&[f32]; 12], out: &mut [f32]) -> Kept {
+    fn forward_task(&self, x: &[f32], params: &[&[f32]; 12], out: &mut [f32], kept: KeptRows<&mut [f32]>) {
         let Sizes { width, hidden } = self.sizes;
         let [ln1_w, ln1_b, in_w, in_b, out_w, out_b, ln2_w, ln2_b, fc_w, fc_b, proj_w, proj_b] = *params;
-        let rows = x.len() / width;
-        let take = |len: usize| Buffer::stale(rows * len);
-        let (mut qkv, mut attended, mut middle) = (take(3 * width), take(width), take(width));
-        let (mut hidden_in, mut activated) = (take(hidden), take(hidden));
-
+        let KeptRows { qkv, attended, middle, hidden: hidden_in } = kept;
         // `out` serves as scratch for the normalised rows until the result is written to it.
         layer_norm::forward_rows(x, ln1_w, ln1_b, self.shape.eps, out);
-        forward_rows(out, in_w, Some(in_b), &mut qkv, (width, 3 * width));
+        forward_rows(out, in_w, Some(in_b), qkv, (width, 3 * width));
         let sample = self.heads.tokens * width;
         let mut scores = Buffer::stale(self.heads.tokens * self.heads.tokens);
         for (qkv, attended) in qkv.chunks_exact(3 * sample).zip(attended.chunks_exact_mut(sample)) {
             forward_sample(qkv, &self.heads, attended, &mut scores);
         }
-        forward_rows(&attended, out_w, Some(out_b), &mut middle, (width, width));
-        add(x, &mut middle);
-        layer_norm::forward_rows(&middle, ln2_w, ln2_b, self.shape.eps, out);
-        forward_rows(out, fc_w, Some(fc_b), &mut hidden_in, (width, hidden));
-        gelu::forward(self.shape.activation, &hidden_in, &mut activated);
+        forward_rows(attended, out_w, Some(out_b), middle, (width, width));
+        add(x, middle);
+        layer_norm::forward_rows(middle, ln2_w, ln2_b, self.shape.eps, out);
+        forward_rows(out, fc_w, Some(fc_b), hidden_in, (width, hidden));
+        let mut activated = Buffer::stale(hidden_in.len());
+        gelu::forward(self.shape.activation, hidden_in, &mut activated);
         forward_rows(&activated, proj_w, Some(proj_b), out, (hidden, width));
-        add(&middle, out);
-        Kept { qkv, attended, middle, hidden: hidden_in }
+        add(middle, out);
     }
 
-    fn forward(&self, x: &[f32], flat: &[f32], out: &mut [f32]) -> Vec<Kept> {
-        let params = self.sizes.split(flat);
-        let task = self.task_len();
-        let tasks = out.par_chunks_mut(task).zip(x.par_chunks(task));
-        if !self.keep {
-            tasks.for_each(|(out, x)| drop(self.forward_task(x, &params, out)));
-            return Vec::new();
-        }
-        tasks.map(|(out, x)| self.forward_task(x, &params, out)).collect()
-    }
-
-    /// Runs one task backward: writes `dx`, adds to the parameters' gradients.
+    /// Brings the gradient of one task's rows down to its input; `s` gets what the weights' gradients need.
     fn backward_task(
         &self,
-        task: &Task<'_>,
+        x: &[f32],
+        grad: &[f32],
+        kept: &KeptRows<&[f32]>,
         params: &[&[f32]; 12],
-        dx: &mut [f32],
-        dparams: &mut [&mut [f32]; 12],
-        s: &mut Scratch,
+        s: SegmentRows<'_>,
+        vectors: &mut [f32],
     ) {
-        let Task { x, kept, grad } = *task;
         let Sizes { width, hidden } = self.sizes;
-        let rows = x.len() / width;
-        let eps = self.shape.eps;
+        let (eps, tokens) = (self.shape.eps, self.heads.tokens);
         let [ln1_w, ln1_b, in_w, _, out_w, _, ln2_w, ln2_b, fc_w, _, proj_w, _] = *params;
-        let [dln1_w, dln1_b, din_w, din_b, dout_w, dout_b, dln2_w, dln2_b, dfc_w, dfc_b, dproj_w, dproj_b] =
-            dparams;
-        let normed = &mut s.normed[..rows * width];
-        let activated = &mut s.activated[..rows * hidden];
-        let dhidden = &mut s.dhidden[..rows * hidden];
-        let dnormed = &mut s.dnormed[..rows * width];
-        let dmiddle = &mut s.dmiddle[..rows * width];
-        let dqkv = &mut s.dqkv[..rows * 3 * width];
+        let [dln1_w, dln1_b, din_b, dout_b, dln2_w, dln2_b, dfc_b, dproj_b] =
+            self.sizes.split_vectors(vectors);
+        let (mut row, mut dnormed) = (Buffer::stale(width), Buffer::stale(x.len()));
 
         // Feed-forward half.
-        backward_input(grad, proj_w, dhidden, false, (hidden, width));
-        gelu::forward_and_backward(self.shape.activation, &kept.hidden, activated, dhidden);
-        backward_weight(grad, activated, dproj_w, dproj_b, (hidden, width));
-        layer_norm::forward_rows(&kept.middle, ln2_w, ln2_b, eps, normed);
-        backward_weight(dhidden, normed, dfc_w, dfc_b, (width, hidden));
-        backward_input(dhidden, fc_w, dnormed, false, (width, hidden));
-        dmiddle.copy_from_slice(grad);
-        layer_norm::backward_rows(&kept.middle, ln2_w, eps, dnormed, dmiddle, dln2_w, dln2_b, &mut s.row);
+        backward_input(grad, proj_w, s.dhidden, false, (hidden, width));
+        add_rows(grad, dproj_b);
+        gelu::forward_and_backward(self.shape.activation, kept.hidden, s.activated, s.dhidden);
+        add_rows(s.dhidden, dfc_b);
+        layer_norm::forward_rows(kept.middle, ln2_w, ln2_b, eps, s.normed2);
+        backward_input(s.dhidden, fc_w, &mut dnormed, false, (width, hidden));
+        s.dmiddle.copy_from_slice(grad);
+        layer_norm::backward_rows(kept.middle, ln2_w, eps, &dnormed, s.dmiddle, dln2_w, dln2_b, &mut row);
 
         // Attention half; `dnormed` first holds the gradient of the attention's output.
-        backward_weight(dmiddle, &kept.attended, dout_w, dout_b, (width, width));
-        backward_input(dmiddle, out_w, dnormed, false, (width, width));
-        let sample = self.heads.tokens * width;
+        add_rows(s.dmiddle, dout_b);
+        backward_input(s.dmiddle, out_w, &mut dnormed, false, (width, width));
+        let (sample, square) = (tokens * width, tokens * tokens);
+        let (mut scores, mut dscores) = (Buffer::stale(square), Buffer::stale(square));
         let samples = kept.qkv.chunks_exact(3 * sample).zip(dnormed.chunks_exact(sample));
-        for ((qkv, grad), dqkv) in samples.zip(dqkv.chunks_exact_mut(3 * sample)) {
-            backward_sample(qkv, grad, &self.heads, dqkv, &mut s.scores, &mut s.dscores);
+        for ((qkv, grad), dqkv) in samples.zip(s.dqkv.chunks_exact_mut(3 * sample)) {
+            backward_sample(qkv, grad, &self.heads, dqkv, &mut scores, &mut dscores);
         }
-        layer_norm::forward_rows(x, ln1_w, ln1_b, eps, normed);
-        backward_weight(dqkv, normed, din_w, din_b, (width, 3 * width));
-        backward_input(dqkv, in_w, dnormed, false, (width, 3 * width));
-        dx.copy_from_slice(dmiddle);
-        layer_norm::backward_rows(x, ln1_w, eps, dnormed, dx, dln1_w, dln1_b, &mut s.row);
+        add_rows(s.dqkv, din_b);
+        layer_norm::forward_rows(x, ln1_w, ln1_b, eps, s.normed1);
+        backward_input(s.dqkv, in_w, &mut dnormed, false, (width, 3 * width));
+        s.dx.copy_from_slice(s.dmiddle);
+        layer_norm::backward_rows(x, ln1_w, eps, &dnormed, s.dx, dln1_w, dln1_b, &mut row);
+    }
+}
+
+impl Block {
+    /// Sums the weights' gradients over the rows of a segment; those that are not wanted are empty.
+    fn weights(
+        &self,
+        grads: &mut [Vec<f32>],
+        s: &Segment,
+        kept: &KeptRows<&[f32]>,
+        grad: &[f32],
+        accumulate: bool,
+    ) {
+        let Sizes { width, hidden } = self.sizes;
+        let rows = grad.len() / width;
+        let [_, _, din, _, dout, _, _, _, dfc, _, dproj, _] = grads else { return };
+        let mut all: Vec<Band<'_>> = Vec::new();
+        all.extend(bands(dproj, grad, &s.activated[..rows * hidden], (hidden, width)));
+        all.extend(bands(dfc, &s.dhidden[..rows * hidden], &s.normed2[..rows * width], (width, hidden)));
+        all.extend(bands(dout, &s.dmiddle[..rows * width], kept.attended, (width, width)));
+        all.extend(bands(din, &s.dqkv[..3 * rows * width], &s.normed1[..rows * width], (width, 3 * width)));
+        all.into_par_iter().for_each(|band| band.run(accumulate));
+    }
+}
+
+/// A band of a weight's gradient: columns of `dy` (rows of width `outputs`) from `first` on, times all of `x`.
+struct Band<'a> {
+    dw: &'a mut [f32],
+    dy: &'a [f32],
+    x: &'a [f32],
+    outputs: usize,
+    inputs: usize,
+    first: usize,
+}
+
+impl Band<'_> {
+    fn run(self, accumulate: bool) {
+        let (rows, columns) = (self.x.len() / self.inputs, self.dw.len() / self.inputs);
+        let dy = Matrix::strided(&self.dy[self.first..], rows, columns, self.outputs).t();
+        let dw = MatrixMut::new(self.dw, columns, self.inputs);
+        gemm(dw, accumulate, dy, Matrix::new(self.x, rows, self.inputs), 1.0);
+    }
+}
+
+/// The bands of one weight's gradient; none if the gradient is not wanted.
+fn bands<'a>(
+    dw: &'a mut [f32],
+    dy: &'a [f32],
+    x: &'a [f32],
+    (inputs, outputs): (usize, usize),
+) -> impl Iterator<Item = Band<'a>> {
+    dw.chunks_mut(BAND * inputs).enumerate().map(move |(band, dw)| Band {
+        dw,
+        dy,
+        x,
+        outputs,
+        inputs,
+        first: band * BAND,
+    })
+}
+
+impl Stage for Block {
+    type Kept = Kept;
+
+    fn parameters(&self) -> Vec<&Tensor> {
+        self.params.all().collect()
     }
 
-    fn backward(&self, x: &[f32], flat: &[f32], kept: &[Kept], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let params = self.sizes.split(flat);
-        let task = self.task_len();
-        let mut dx = vec![0.0; x.len()];
-        let mut groups = Vec::with_capacity(GROUPS);
-        let mut rest = dx.as_mut_slice();
-        for group in 0..GROUPS {
-            let (first, end) = (group * kept.len() / GROUPS, (group + 1) * kept.len() / GROUPS);
-            if first < end {
-                let range = first * task..(end * task).min(x.len());
-                let (dx, tail) = std::mem::take(&mut rest).split_at_mut(range.len());
-                rest = tail;
-                groups.push((range, &kept[first..end], dx));
-            }
+    fn out_len(&self) -> usize {
+        self.rows * self.sizes.width
+    }
+
+    fn forward(&self, x: &[f32], parameters: &[&[f32]], out: &mut [f32], pass: Pass) -> Result<Option<Kept>> {
+        let Ok(params) = <&[&[f32]; 12]>::try_from(parameters) else { bail!("a block has 12 parameters") };
+        let Sizes { width, hidden } = self.sizes;
+        let task = self.task_rows();
+        let tasks = out.par_chunks_mut(task * width).zip(x.par_chunks(task * width));
+        if !pass.keeps {
+            tasks.for_each(|(out, x)| {
+                let mut kept = Kept::new(x.len() / width, self.sizes);
+                self.forward_task(x, params, out, kept.rows_mut());
+            });
+            return Ok(None);
         }
-        let parts: Vec<Buffer> = groups
-            .into_par_iter()
-            .map(|(range, kept, dx)| {
-                let mut part = Buffer::zeroed(flat.len());
-                let mut dparams = self.sizes.split_mut(&mut part);
-                let mut scratch = Scratch::new(task / self.sizes.width, self.heads.tokens, self.sizes);
-                let (x, grad) = (&x[range.clone()], &grad[range]);
-                let tasks = x.chunks(task).zip(grad.chunks(task)).zip(dx.chunks_mut(task)).zip(kept);
-                for (((x, grad), dx), kept) in tasks {
-                    self.backward_task(&Task { x, kept, grad }, &params, dx, &mut dparams, &mut scratch);
-                }
-                part
-            })
-            .collect();
-        (dx, sum_in_order(&parts))
+        let mut kept = Kept::new(self.rows, self.sizes);
+        tasks
+            .zip(kept.qkv.par_chunks_mut(task * 3 * width))
+            .zip(kept.attended.par_chunks_mut(task * width))
+            .zip(kept.middle.par_chunks_mut(task * width))
+            .zip(kept.hidden.par_chunks_mut(task * hidden))
+            .for_each(|(((((out, x), qkv), attended), middle), hidden)| {
+                self.forward_task(x, params, out, KeptRows { qkv, attended, middle, hidden });
+            });
+        Ok(Some(kept))
+    }
+
+    fn backward(&self, given: &Given<'_, Kept>, dx: Option<&mut [f32]>) -> Vec<Vec<f32>> {
+        let Ok(params) = <&[&[f32]; 12]>::try_from(given.parameters) else { return Vec::new() };
+        let width = self.sizes.width;
+        let mut unwanted = if dx.is_none() { Buffer::stale(given.x.len()) } else { Buffer::stale(0) };
+        let dx = dx.unwrap_or(&mut unwanted);
+        let (rows, task) = (self.segment_rows(), self.task_rows());
+        let mut segment = Segment::new(rows.min(self.rows), self.sizes);
+        let lengths = self.sizes.lengths();
+        let is_weight = |place: usize| !VECTORS.contains(&place) && given.wanted[place];
+        let mut grads: Vec<Vec<f32>> =
+            (0..12).map(|place| vec![0.0; if is_weight(place) { lengths[place] } else { 0 }]).collect();
+        let mut vectors: Vec<Buffer> = Vec::new();
+        for (number, dx) in dx.chunks_mut(rows * width).enumerate() {
+            let range = number * rows..number * rows + dx.len() / width;
+            let (x, grad) = (rows_of(given.x, &range, width), rows_of(given.grad, &range, width));
+            let kept = given.kept.rows().narrow(&range, self.sizes);
+            let tasks: Vec<SegmentRows<'_>> = segment.tasks(dx, task, self.sizes);
+            let found = tasks.into_par_iter().enumerate().map(|(number, s)| {
+                let range = number * task..number * task + s.dx.len() / width;
+                let (x, grad) = (rows_of(x, &range, width), rows_of(grad, &range, width));
+                let mut vectors = Buffer::zeroed(self.sizes.vectors());
+                let kept = kept.narrow(&range, self.sizes);
+                self.backward_task(x, grad, &kept, params, s, &mut vectors);
+                vectors
+            });
+            vectors.par_extend(found);
+            self.weights(&mut grads, &segment, &kept, grad, number > 0);
+        }
+        let mut vectors = sum_in_order(&vectors);
+        for (place, vector) in VECTORS.into_iter().zip(self.sizes.split_vectors(&mut vectors)) {
+            grads[place] = vector.to_vec();
+        }
+        grads
     }
 }
 
@@ -346,50 +507,5 @@ simd! {
         for (to, from) in to.iter_mut().zip(from) {
             *to += from;
         }
-    }
-}
-
-impl CustomOp2 for Block {
-    fn name(&self) -> &'static str {
-        "residual-block"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, flat) = (slice(s1, l1)?, slice(s2, l2)?);
-        let mut out = vec![0.0; x.len()];
-        let kept = self.forward(x, flat, &mut out);
-        if self.keep
-            && let Ok(mut slot) = self.kept.lock()
-        {
-            *slot = Some(kept);
-        }
-        Ok((CpuStorage::F32(out), l1.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        flat: &Tensor,
-        _result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        // Taken out so that the memory is free once this block is done; a second backward pass over the
-        // same graph runs the forward pass again.
-        let kept = self.kept.lock().ok().and_then(|mut slot| slot.take());
-        let (dx, dflat) = read(x, |x| {
-            read(flat, |flat| {
-                read(grad, |grad| {
-                    let kept = kept.unwrap_or_else(|| self.forward(x, flat, &mut vec![0.0; x.len()]));
-                    Ok(self.backward(x, flat, &kept, grad))
-                })
-            })
-        })?;
-        Ok((Some(tensor(dx, x.shape())?), Some(tensor(dflat, flat.shape())?)))
     }
 }

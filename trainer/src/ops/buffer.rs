@@ -14,6 +14,12 @@ pub(crate) fn rows_per_chunk(width: usize) -> usize {
     (CHUNK_ELEMENTS / width.max(1)).max(1)
 }
 
+/// The size of pieces that `count` is cut into evenly, with at most `most` in a piece.
+pub(crate) fn even(count: usize, most: usize) -> usize {
+    let pieces = count.div_ceil(most.max(1)).max(1);
+    count.div_ceil(pieces).max(1)
+}
+
 /// Whether the kernels can take these tensors; otherwise the stock operations run.
 pub(crate) fn on_kernels(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
@@ -51,6 +57,29 @@ pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> R
         Storage::Cpu(storage) => f(slice(storage, layout)?),
         _ => bail!("this operation has a CPU kernel only"),
     }
+}
+
+/// Calls `f` with the elements of contiguous f32 CPU tensors.
+pub(crate) fn with_slices<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> Result<R>) -> Result<R> {
+    let guards: Vec<_> = tensors.iter().map(|t| t.storage_and_layout()).collect();
+    let slices = guards.iter().map(|(storage, layout)| match &**storage {
+        Storage::Cpu(storage) => slice(storage, layout),
+        _ => bail!("this operation has a CPU kernel only"),
+    });
+    f(&slices.collect::<Result<Vec<_>>>()?)
+}
+
+/// Places shift, shift + stride, … (`count` of them) of `x` along `axis`, by operations that have a gradient on
+/// every device; `x` reaches to shift + count·stride at least.
+pub(crate) fn every(x: &Tensor, axis: usize, shift: usize, count: usize, stride: usize) -> Result<Tensor> {
+    let run = x.narrow(axis, shift, count * stride)?.contiguous()?;
+    if stride == 1 {
+        return Ok(run);
+    }
+    let mut split = x.dims().to_vec();
+    split[axis] = count;
+    split.insert(axis + 1, stride);
+    run.reshape(split)?.narrow(axis + 1, 0, 1)?.squeeze(axis + 1)?.contiguous()
 }
 
 /// A CPU tensor that takes over `values`.

@@ -108,7 +108,7 @@ pub(crate) fn backward_weight(
 }
 
 simd! {
-    fn add_rows(rows: &[f32], total: &mut [f32]) {
+    pub(crate) fn add_rows(rows: &[f32], total: &mut [f32]) {
         if total.is_empty() {
             return;
         }
