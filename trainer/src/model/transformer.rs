@@ -100,6 +100,11 @@ impl Transformer {
         Ok(Self { blocks, shape })
     }
 
+    /// Whether blocks run their forward pass again in the backward pass instead of keeping its results.
+    pub(super) fn set_recompute(&mut self, recompute: bool) {
+        self.shape.recompute = recompute;
+    }
+
     /// Carries `x` (B, T, D) through every block.
     pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
         self.blocks.iter().try_fold(x, |x, block| residual_block(&x, block, self.shape))

@@ -64,6 +64,9 @@ pub struct BlockShape {
     pub activation: Activation,
     /// Added to the variance in layer normalisation.
     pub eps: f32,
+    /// Keeps nothing for the backward pass, which then runs the forward pass again: less memory, a third
+    /// more time, the same bits.
+    pub recompute: bool,
 }
 
 /// Applies a block to `x` (B, T, D).
@@ -88,9 +91,10 @@ pub fn residual_block(x: &Tensor, params: &BlockParams, shape: BlockShape) -> Re
     }
     let flat = params.all().map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?;
     let flat = Tensor::cat(&flat, 0)?;
-    let keep = x.track_op() || flat.track_op();
+    let keep = !shape.recompute && (x.track_op() || flat.track_op());
     let heads = Heads { tokens, width, heads: shape.heads, causal: shape.causal };
-    x.contiguous()?.apply_op2(&flat, Block { shape, heads, sizes, keep, kept: Mutex::new(None) })
+    let block = Block { shape, heads, sizes, keep, is_learned: flat.track_op(), kept: Mutex::new(None) };
+    x.contiguous()?.apply_op2(&flat, block)
 }
 
 /// Row `positions[b]` of each sample of a block's output: (B, D).
@@ -212,6 +216,8 @@ struct Block {
     heads: Heads,
     sizes: Sizes,
     keep: bool,
+    /// Whether the parameters want a gradient; a frozen block passes on its input's alone.
+    is_learned: bool,
     kept: Mutex<Option<Vec<Kept>>>,
 }
 
@@ -249,11 +255,11 @@ impl Block {
         Kept { qkv, attended, middle, hidden: hidden_in }
     }
 
-    fn forward(&self, x: &[f32], flat: &[f32], out: &mut [f32]) -> Vec<Kept> {
+    fn forward(&self, x: &[f32], flat: &[f32], out: &mut [f32], keep: bool) -> Vec<Kept> {
         let params = self.sizes.split(flat);
         let task = self.task_len();
         let tasks = out.par_chunks_mut(task).zip(x.par_chunks(task));
-        if !self.keep {
+        if !keep {
             tasks.for_each(|(out, x)| drop(self.forward_task(x, &params, out)));
             return Vec::new();
         }
@@ -286,23 +292,29 @@ impl Block {
         // Feed-forward half.
         backward_input(grad, proj_w, dhidden, false, (hidden, width));
         gelu::forward_and_backward(self.shape.activation, &kept.hidden, activated, dhidden);
-        backward_weight(grad, activated, dproj_w, dproj_b, (hidden, width));
-        layer_norm::forward_rows(&kept.middle, ln2_w, ln2_b, eps, normed);
-        backward_weight(dhidden, normed, dfc_w, dfc_b, (width, hidden));
+        if self.is_learned {
+            backward_weight(grad, activated, dproj_w, dproj_b, (hidden, width));
+            layer_norm::forward_rows(&kept.middle, ln2_w, ln2_b, eps, normed);
+            backward_weight(dhidden, normed, dfc_w, dfc_b, (width, hidden));
+        }
         backward_input(dhidden, fc_w, dnormed, false, (width, hidden));
         dmiddle.copy_from_slice(grad);
         layer_norm::backward_rows(&kept.middle, ln2_w, eps, dnormed, dmiddle, dln2_w, dln2_b, &mut s.row);
 
         // Attention half; `dnormed` first holds the gradient of the attention's output.
-        backward_weight(dmiddle, &kept.attended, dout_w, dout_b, (width, width));
+        if self.is_learned {
+            backward_weight(dmiddle, &kept.attended, dout_w, dout_b, (width, width));
+        }
         backward_input(dmiddle, out_w, dnormed, false, (width, width));
         let sample = self.heads.tokens * width;
         let samples = kept.qkv.chunks_exact(3 * sample).zip(dnormed.chunks_exact(sample));
         for ((qkv, grad), dqkv) in samples.zip(dqkv.chunks_exact_mut(3 * sample)) {
             backward_sample(qkv, grad, &self.heads, dqkv, &mut s.scores, &mut s.dscores);
         }
-        layer_norm::forward_rows(x, ln1_w, ln1_b, eps, normed);
-        backward_weight(dqkv, normed, din_w, din_b, (width, 3 * width));
+        if self.is_learned {
+            layer_norm::forward_rows(x, ln1_w, ln1_b, eps, normed);
+            backward_weight(dqkv, normed, din_w, din_b, (width, 3 * width));
+        }
         backward_input(dqkv, in_w, dnormed, false, (width, 3 * width));
         dx.copy_from_slice(dmiddle);
         layer_norm::backward_rows(x, ln1_w, eps, dnormed, dx, dln1_w, dln1_b, &mut s.row);
@@ -363,7 +375,7 @@ impl CustomOp2 for Block {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, flat) = (slice(s1, l1)?, slice(s2, l2)?);
         let mut out = vec![0.0; x.len()];
-        let kept = self.forward(x, flat, &mut out);
+        let kept = self.forward(x, flat, &mut out, self.keep);
         if self.keep
             && let Ok(mut slot) = self.kept.lock()
         {
@@ -385,11 +397,12 @@ impl CustomOp2 for Block {
         let (dx, dflat) = read(x, |x| {
             read(flat, |flat| {
                 read(grad, |grad| {
-                    let kept = kept.unwrap_or_else(|| self.forward(x, flat, &mut vec![0.0; x.len()]));
+                    let kept = kept.unwrap_or_else(|| self.forward(x, flat, &mut vec![0.0; x.len()], true));
                     Ok(self.backward(x, flat, &kept, grad))
                 })
             })
         })?;
-        Ok((Some(tensor(dx, x.shape())?), Some(tensor(dflat, flat.shape())?)))
+        let dflat = if self.is_learned { Some(tensor(dflat, flat.shape())?) } else { None };
+        Ok((Some(tensor(dx, x.shape())?), dflat))
     }
 }

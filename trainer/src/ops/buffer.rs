@@ -2,8 +2,9 @@
 //!
 //! Left out: other dtypes and devices; callers fall back to stock operations for those.
 
-use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::ops::Deref;
 
 /// Elements a chunk holds: small enough for the L2 cache, large enough to hide a task's cost.
@@ -50,6 +51,25 @@ pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> R
     match &*storage {
         Storage::Cpu(storage) => f(slice(storage, layout)?),
         _ => bail!("this operation has a CPU kernel only"),
+    }
+}
+
+/// Calls `f` with the elements of a contiguous f32 CPU tensor, to be changed in place. Calls may be nested
+/// over tensors that share no memory.
+pub(crate) fn write(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+    tensor.inplace_op1(&Write(RefCell::new(Some(f))))
+}
+
+struct Write<F>(RefCell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Write<F> {
+    fn name(&self) -> &'static str {
+        "write"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let values = slice_mut(storage, layout)?;
+        self.0.take().map_or(Ok(()), |f| f(values))
     }
 }
 

@@ -24,10 +24,12 @@ pub mod linear;
 pub mod normalize;
 pub mod patch;
 pub mod pool;
+pub mod sigmoid_loss;
+pub(crate) mod update;
 
 pub use attention::attention;
 pub use block::{BlockParams, BlockShape, residual_block, residual_block_at};
-pub use cross_entropy::cross_entropy;
+pub use cross_entropy::{cross_entropy, smoothed_cross_entropy};
 pub use embedding::embedding;
 pub use gelu::{Activation, activate};
 pub use layer_norm::layer_norm;
@@ -35,6 +37,7 @@ pub use linear::linear;
 pub use normalize::normalize_rows;
 pub use patch::{assemble_tokens, patchify};
 pub use pool::{mean_pool, select_positions};
+pub use sigmoid_loss::sigmoid_loss;
 
-pub(crate) use buffer::{on_kernels, read, slice, slice_mut};
+pub(crate) use buffer::{on_kernels, read};
 pub(crate) use lanes::dot;
