@@ -1,25 +1,30 @@
-//! Checkpoints: `checkpoints/step-NNNNNNNN/{model.safetensors, optimizer.safetensors, state.json}`.
+//! Checkpoints: `checkpoints/step-NNNNNNNN/{model.safetensors, optimizer.safetensors, state.json}`, with
+//! `ema.safetensors` when weights are averaged.
 //!
-//! A checkpoint is written into a hidden folder, synced and renamed, so that a folder with its final name
-//! is complete. `state.json` says what it belongs to and carries the digests of both weight files. Leaves
-//! out what the tensors mean.
+//! `state.json` says what a checkpoint belongs to and carries the digests of its weight files. How checkpoints
+//! are written, kept and removed is in [`store`]. Leaves out what the tensors mean.
 
-use crate::config::{Config, DataConfig, ModelConfig};
+mod room;
+mod store;
+
+pub use store::{Best, Checkpoints, Weights};
+
+use crate::config::{Config, DataConfig, LossConfig, ModelConfig};
 use crate::error::{Error, Result};
-use crate::fsync;
 use candle_core::{Device, Tensor};
 use fs_err as fs;
 use loader::LoaderState;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const AVERAGED: &str = "ema.safetensors";
 const STATE: &str = "state.json";
 
 /// Version of a checkpoint's layout.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Named tensors, ordered by name.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -45,7 +50,11 @@ pub struct State {
     pub model: ModelConfig,
     /// Which samples are read, and how.
     pub data: DataConfig,
-    /// BLAKE3 of both weight files, in hex.
+    /// The loss that is made small.
+    pub loss: LossConfig,
+    /// Further keys of the configuration that a run keeps for its life, with their values.
+    pub fixed: BTreeMap<String, String>,
+    /// BLAKE3 of the weight files, in hex.
     pub digests: BTreeMap<String, String>,
 }
 
@@ -73,11 +82,13 @@ impl State {
             config: blake3::hash(identity.config.to_toml()?.as_bytes()).to_hex().to_string(),
             model: identity.config.model.clone(),
             data: identity.config.data.clone(),
+            loss: identity.config.loss.clone(),
+            fixed: fixed(identity.config),
             digests: BTreeMap::new(),
         })
     }
 
-    /// Refuses to continue under another data set, tokenizer, model, data view or seed.
+    /// Refuses to continue under another data set, tokenizer, model, data view, loss, optimizer or seed.
     ///
     /// # Errors
     /// [`Error::Mismatch`] naming the first difference and both values.
@@ -100,11 +111,17 @@ impl State {
                 identity.tokenizer.to_owned(),
             ));
         }
-        let now = [flat("model", &config.model)?, flat("data", &config.data)?].concat();
-        let then = [flat("model", &self.model)?, flat("data", &self.data)?].concat();
-        for ((key, found), (_, expected)) in then.into_iter().zip(now) {
+        let keys = |model, data, loss, fixed: &BTreeMap<String, String>| -> Result<Vec<(String, String)>> {
+            let mut keys = [flat("model", model)?, flat("data", data)?, flat("loss", loss)?].concat();
+            keys.extend(fixed.iter().map(|(key, value)| (key.clone(), value.clone())));
+            Ok(keys)
+        };
+        let now: BTreeMap<_, _> =
+            keys(&config.model, &config.data, &config.loss, &fixed(config))?.into_iter().collect();
+        for (key, found) in keys(&self.model, &self.data, &self.loss, &self.fixed)? {
             // Evaluation and the preset's name do not change what is learned.
             let is_free = matches!(key.as_str(), "model.preset" | "data.val_split" | "data.val_fraction");
+            let expected = now.get(&key).cloned().unwrap_or_else(|| "none".to_owned());
             if found != expected && !is_free {
                 return Err(mismatch(&key, found, expected));
             }
@@ -114,6 +131,19 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Keys of other sections whose change would make another run of it: what the moments, the averaged weights
+/// and the count of steps mean.
+fn fixed(config: &Config) -> BTreeMap<String, String> {
+    let (optim, train) = (&config.optim, &config.train);
+    let entries = [
+        ("optim.kind", format!("{:?}", optim.kind).to_lowercase()),
+        ("optim.accum_steps", optim.accum_steps.to_string()),
+        ("train.freeze", format!("{:?}", train.freeze)),
+        ("train.ema_decay", train.ema_decay.to_string()),
+    ];
+    entries.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
 /// A section's keys with their values, in the order of the struct.
@@ -131,109 +161,6 @@ fn flat<T: Serialize>(prefix: &str, section: &T) -> Result<Vec<(String, String)>
     let mut out = Vec::new();
     walk(prefix, &value, &mut out);
     Ok(out)
-}
-
-/// The checkpoints of one run.
-#[derive(Debug, Clone)]
-pub struct Checkpoints {
-    folder: PathBuf,
-}
-
-impl Checkpoints {
-    /// The checkpoints below a run's folder.
-    pub fn of_run(run: &Path) -> Self {
-        Self { folder: run.join("checkpoints") }
-    }
-
-    /// The complete checkpoints with their steps, the oldest first.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn list(&self) -> Result<Vec<(u64, PathBuf)>> {
-        let mut found = Vec::new();
-        if !self.folder.exists() {
-            return Ok(found);
-        }
-        for entry in fs::read_dir(&self.folder).map_err(Error::io("list the checkpoints"))? {
-            let path = entry.map_err(Error::io("list the checkpoints"))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let step = name.strip_prefix("step-").and_then(|digits| digits.parse().ok());
-            if let Some(step) = step.filter(|_| path.join(STATE).is_file()) {
-                found.push((step, path));
-            }
-        }
-        found.sort();
-        Ok(found)
-    }
-
-    /// The newest complete checkpoint.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn latest(&self) -> Result<Option<PathBuf>> {
-        Ok(self.list()?.pop().map(|(_, path)| path))
-    }
-
-    /// Writes a checkpoint of `state`, then removes all but the newest `keep`; returns its folder.
-    ///
-    /// # Errors
-    /// [`Error::Io`] and [`Error::Tensor`]; the earlier checkpoints are then still there.
-    pub fn save(
-        &self,
-        mut state: State,
-        model: &Tensors,
-        optimizer: &Tensors,
-        keep: usize,
-    ) -> Result<PathBuf> {
-        let name = format!("step-{:08}", state.step);
-        let (temporary, path) = (self.folder.join(format!(".{name}.tmp")), self.folder.join(&name));
-        let io = || Error::io("save a checkpoint");
-        fs::create_dir_all(&self.folder).map_err(io())?;
-        self.clear_hidden()?;
-        fs::create_dir(&temporary).map_err(io())?;
-        for (file, tensors) in [(MODEL, model), (OPTIMIZER, optimizer)] {
-            let bytes = serialize(tensors)?;
-            fsync::write_synced(&temporary.join(file), &bytes).map_err(io())?;
-            state.digests.insert(file.to_owned(), blake3::hash(&bytes).to_hex().to_string());
-        }
-        let json = serde_json::to_vec_pretty(&state)
-            .map_err(|e| Error::DamagedFile { path: path.join(STATE), reason: e.to_string() })?;
-        fsync::write_synced(&temporary.join(STATE), &json).map_err(io())?;
-        fsync::sync_folder(&temporary).map_err(io())?;
-        if path.exists() {
-            // The same step saved again, as at the end of a resumed run: the folder is exchanged.
-            self.remove(&path)?;
-        }
-        fs::rename(&temporary, &path).map_err(io())?;
-        fsync::sync_folder(&self.folder).map_err(io())?;
-        let mut all = self.list()?;
-        all.truncate(all.len().saturating_sub(keep.max(1)));
-        for (_, old) in all {
-            self.remove(&old)?;
-        }
-        Ok(path)
-    }
-
-    /// Hides a checkpoint before removing it, so that a half-removed one is never taken for complete.
-    fn remove(&self, path: &Path) -> Result<()> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let hidden = self.folder.join(format!(".{name}.old"));
-        fs::rename(path, &hidden).map_err(Error::io("remove an old checkpoint"))?;
-        fs::remove_dir_all(&hidden).map_err(Error::io("remove an old checkpoint"))
-    }
-
-    /// Removes what a kill left half-written.
-    fn clear_hidden(&self) -> Result<()> {
-        let io = || Error::io("clear the checkpoints' folder");
-        for entry in fs::read_dir(&self.folder).map_err(io())? {
-            let entry = entry.map_err(io())?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(".step-") {
-                fs::remove_dir_all(entry.path()).map_err(io())?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The state of a checkpoint, without its tensors.
@@ -268,6 +195,28 @@ pub fn read_optimizer(checkpoint: &Path, state: &State, device: &Device) -> Resu
     read_tensors(checkpoint, OPTIMIZER, state, device)
 }
 
+/// The averaged weights of a checkpoint; none if it was made without.
+///
+/// # Errors
+/// As [`read_model`].
+pub fn read_averaged(checkpoint: &Path, state: &State, device: &Device) -> Result<Option<Tensors>> {
+    if !state.digests.contains_key(AVERAGED) {
+        return Ok(None);
+    }
+    read_tensors(checkpoint, AVERAGED, state, device).map(Some)
+}
+
+/// The weights that are to be evaluated: the averaged ones if there are any, else the model's.
+///
+/// # Errors
+/// As [`read_model`].
+pub fn read_evaluated(checkpoint: &Path, state: &State, device: &Device) -> Result<Tensors> {
+    match read_averaged(checkpoint, state, device)? {
+        Some(averaged) => Ok(averaged),
+        None => read_model(checkpoint, state, device),
+    }
+}
+
 fn read_tensors(checkpoint: &Path, file: &str, state: &State, device: &Device) -> Result<Tensors> {
     let path = checkpoint.join(file);
     let bytes = fs::read(&path).map_err(Error::io("read the checkpoint"))?;
@@ -279,11 +228,6 @@ fn read_tensors(checkpoint: &Path, file: &str, state: &State, device: &Device) -
     let tensors = candle_core::safetensors::load_buffer(&bytes, device)
         .map_err(Error::tensor("read the checkpoint"))?;
     Ok(tensors.into_iter().collect())
-}
-
-fn serialize(tensors: &Tensors) -> Result<Vec<u8>> {
-    safetensors::serialize(tensors.iter(), None)
-        .map_err(|e| Error::Tensor { doing: "save a checkpoint", source: candle_core::Error::wrap(e) })
 }
 
 #[cfg(test)]

@@ -111,6 +111,18 @@ pub enum Error {
         /// What this run has.
         expected: String,
     },
+    /// The disk has no room for a checkpoint.
+    #[error(
+        "a checkpoint needs {needed_bytes} bytes and {folder} has {free_bytes} free; nothing of it was written"
+    )]
+    Space {
+        /// The folder of the run's checkpoints.
+        folder: PathBuf,
+        /// Bytes of one checkpoint.
+        needed_bytes: u64,
+        /// Bytes that are free.
+        free_bytes: u64,
+    },
     /// The run's folder exists and `--resume` was not given.
     #[error("the run {run} already exists; give --resume to go on with it, or another --run name")]
     RunExists {

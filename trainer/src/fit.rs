@@ -3,22 +3,25 @@
 //! A step is in [`step`](crate::step), a checkpoint in [`checkpoint`]; this is the
 //! order of things around them. Prints nothing: a [`Reporter`] is told.
 
-use crate::checkpoint::{self, Checkpoints, Identity, State};
+mod watch;
+
+use crate::checkpoint::{self, Best, Checkpoints, Identity, State, Weights};
 use crate::config::Config;
 use crate::data::{self, TensorBatch, Tensors};
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::fsync;
-use crate::metrics::{self, MetricsLog, Row, TrainRow, ValRow};
+use crate::metrics::{self, MetricsLog, NormsRow, Row, TrainRow, ValRow};
 use crate::plots;
 use crate::run::RunFolder;
 use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
 use candle_core::Device;
-use loader::{Batch, Loader};
+use loader::{Batch, Loader, LoaderState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use watch::Watch;
 
 /// Is told how a run goes.
 pub trait Reporter {
@@ -30,6 +33,8 @@ pub trait Reporter {
     fn evaluated(&mut self, row: &ValRow);
     /// A checkpoint was written.
     fn saved(&mut self, checkpoint: &Path);
+    /// Something that a reader of the results should know, in one sentence.
+    fn note(&mut self, _note: &str) {}
 }
 
 /// What a run needs.
@@ -54,6 +59,15 @@ pub enum Outcome {
     Finished {
         /// Optimizer steps of the run.
         step: u64,
+        /// The plots.
+        plots: Vec<PathBuf>,
+    },
+    /// Evaluations did not get better for as long as `train.patience` says.
+    StoppedEarly {
+        /// Optimizer steps made.
+        step: u64,
+        /// The step of the best evaluation.
+        best: u64,
         /// The plots.
         plots: Vec<PathBuf>,
     },
@@ -88,13 +102,21 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         let saved = checkpoint::read_state(&latest)?;
         saved.check(&latest, identity)?;
         let weights = checkpoint::read_model(&latest, &saved, &device)?;
-        model.load(weights, checkpoint::read_optimizer(&latest, &saved, &device)?, saved.step)?;
+        let moments = checkpoint::read_optimizer(&latest, &saved, &device)?;
+        model.load(weights, moments, checkpoint::read_averaged(&latest, &saved, &device)?, saved.step)?;
         state = State { step: saved.step, samples_seen: saved.samples_seen, loader: saved.loader, ..state };
+    }
+    let checkpoints = Checkpoints::of_run(job.run);
+    if state.step < total {
+        let (weights, moments, averaged) = (model.weights(), model.moments(), model.averaged());
+        let weights = Weights { model: &weights, optimizer: &moments, averaged: averaged.as_ref() };
+        checkpoints.require_room(weights.bytes())?;
     }
     run.keep(config, &tokenizer)?;
     let log = MetricsLog::open(job.run, state.step)?;
+    let rows = metrics::read(job.run)?;
     reporter.begin(&state, total, &model.describe());
-    let checkpoints = Checkpoints::of_run(job.run);
+    model.notes().iter().for_each(|note| reporter.note(note));
     let mut fit = Fit {
         job,
         device,
@@ -103,10 +125,9 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         val: &val,
         model,
         saved_at: if state.step > 0 { Some(state.step) } else { None },
-        evaluated_at: metrics::read(job.run)?
-            .iter()
-            .rev()
-            .find_map(|r| matches!(r, Row::Val(_)).then(|| r.step())),
+        evaluated_at: rows.iter().rev().find_map(|r| matches!(r, Row::Val(_)).then(|| r.step())),
+        watch: Watch::new(&config.train, &rows),
+        gathered: Vec::new(),
         state,
         total,
         log,
@@ -141,6 +162,25 @@ impl Window {
     }
 }
 
+/// What is remembered of a batch whose gradient is gathered.
+struct Gathered {
+    epoch: u64,
+    position: u64,
+    keys: Vec<String>,
+    captions: Vec<String>,
+}
+
+impl Gathered {
+    fn new(batch: &Batch) -> Self {
+        Self {
+            epoch: batch.epoch(),
+            position: batch.position(),
+            keys: (0..batch.len()).map(|i| batch.key(i).to_owned()).collect(),
+            captions: (0..batch.len()).map(|i| batch.caption(i).to_owned()).collect(),
+        }
+    }
+}
+
 struct Fit<'a> {
     job: Job<'a>,
     device: Device,
@@ -151,6 +191,9 @@ struct Fit<'a> {
     state: State,
     saved_at: Option<u64>,
     evaluated_at: Option<u64>,
+    watch: Watch,
+    /// The batches since the last step.
+    gathered: Vec<Gathered>,
     total: u64,
     log: MetricsLog,
     checkpoints: Checkpoints,
@@ -168,18 +211,25 @@ impl Fit<'_> {
             // The run was stopped between this step and its evaluation.
             self.evaluate()?;
         }
-        while self.state.step < self.total {
-            let resumed = self.loader.resume(&self.state.loader);
+        self.mark_best()?;
+        let mut cursor = self.state.loader.clone();
+        while self.goes_on() {
+            let resumed = self.loader.resume(&cursor);
             let mut batches = resumed.map_err(Error::loader("begin an epoch"))?;
-            while self.state.step < self.total {
+            while self.goes_on() {
                 let waiting = Instant::now();
                 let Some(batch) = batches.next() else { break };
                 let batch = batch
                     .map_err(Error::loader(format!("read the batch of step {}", self.state.step + 1)))?;
                 let inputs = tensors.train(&batch)?;
                 self.window.waited += waiting.elapsed();
-                self.step(&batch, &inputs)?;
-                drop(batch);
+                cursor = self.loader.state_after(&batch);
+                self.gather(&batch, &inputs)?;
+                drop((batch, inputs));
+                if (self.gathered.len() as u64) < self.job.config.optim.accum_steps {
+                    continue;
+                }
+                self.step(&cursor)?;
                 if self.job.stop.load(Ordering::SeqCst) && self.state.step < self.total {
                     let checkpoint = self.save()?;
                     self.draw()?;
@@ -191,19 +241,32 @@ impl Fit<'_> {
         self.finish()
     }
 
-    /// One optimizer step, its counters and its row.
-    fn step(&mut self, batch: &Batch, inputs: &TensorBatch) -> Result<()> {
-        let result = self.model.train_step(inputs)?;
-        let StepResult { loss, lr, grad_norm, logit_scale } = match result {
+    fn goes_on(&self) -> bool {
+        self.state.step < self.total && !self.watch.is_over()
+    }
+
+    /// The gradient of one of a step's batches.
+    fn gather(&mut self, batch: &Batch, inputs: &TensorBatch) -> Result<()> {
+        self.window.samples += batch.len() as u64;
+        let seen = Gathered::new(batch);
+        if let Err(broken) = self.model.accumulate(inputs)? {
+            return Err(self.not_finite(&[seen], broken));
+        }
+        self.gathered.push(seen);
+        Ok(())
+    }
+
+    /// One optimizer step, its counters and its row; the next batch is at `next`.
+    fn step(&mut self, next: &LoaderState) -> Result<()> {
+        let gathered = std::mem::take(&mut self.gathered);
+        let StepResult { loss, lr, grad_norm, logit_scale } = match self.model.update()? {
             Ok(result) => result,
-            Err(NotFinite { what, value }) => return Err(self.not_finite(batch, what, value)),
+            Err(broken) => return Err(self.not_finite(&gathered, broken)),
         };
-        let next = self.loader.state_after(batch);
         let row = {
             let state = &mut self.state;
             state.step += 1;
-            state.samples_seen += batch.len() as u64;
-            self.window.samples += batch.len() as u64;
+            state.samples_seen += gathered.iter().map(|batch| batch.keys.len() as u64).sum::<u64>();
             let (samples_per_s, data_wait) = self.window.rates();
             TrainRow {
                 step: state.step,
@@ -218,9 +281,14 @@ impl Fit<'_> {
                 time: metrics::now(),
             }
         };
-        self.state.loader = next;
+        self.state.loader = next.clone();
+        let train = &self.job.config.train;
+        if train.grad_norms_every > 0 && row.step.is_multiple_of(train.grad_norms_every) {
+            let grad_norms = self.model.layer_norms();
+            self.log.add(&Row::Norms(NormsRow { step: row.step, grad_norms, time: row.time }))?;
+        }
         let is_edge = row.step == 1 || row.step == self.total;
-        let is_logged = is_edge || row.step.is_multiple_of(self.job.config.train.log_every);
+        let is_logged = is_edge || row.step.is_multiple_of(train.log_every);
         self.reporter.step(&row, self.total, is_logged);
         if is_logged {
             self.log.add(&Row::Train(row))?;
@@ -241,7 +309,9 @@ impl Fit<'_> {
             self.evaluate()?;
         }
         if self.is_due(train.checkpoint_every) {
-            self.save()?;
+            if self.saved_at != Some(self.state.step) {
+                self.save()?;
+            }
             self.draw()?;
         }
         Ok(())
@@ -255,7 +325,11 @@ impl Fit<'_> {
             self.save()?;
         }
         let plots = self.draw()?;
-        Ok(Outcome::Finished { step: self.state.step, plots })
+        let step = self.state.step;
+        match self.watch.best() {
+            Some((best, _)) if step < self.total => Ok(Outcome::StoppedEarly { step, best, plots }),
+            _ => Ok(Outcome::Finished { step, plots }),
+        }
     }
 
     fn draw(&self) -> Result<Vec<PathBuf>> {
@@ -277,11 +351,19 @@ impl Fit<'_> {
             captions: found.captions,
             image_to_text: found.image_to_text.shares(),
             text_to_image: found.text_to_image.shares(),
+            averaged: self.model.has_average(),
             time: metrics::now(),
         };
         self.reporter.evaluated(&row);
+        let is_best = self.watch.observe(&row);
         self.log.add(&Row::Val(row))?;
         self.evaluated_at = Some(self.state.step);
+        if is_best && config.train.keep_best {
+            if self.saved_at != Some(self.state.step) {
+                self.save()?;
+            }
+            self.mark_best()?;
+        }
         // The time of an evaluation is not the training's.
         self.window = Window::new();
         Ok(())
@@ -291,21 +373,39 @@ impl Fit<'_> {
         self.log.sync()?;
         let keep = self.job.config.train.keep_checkpoints;
         let (weights, moments) = (self.model.weights(), self.model.moments());
-        let path = self.checkpoints.save(self.state.clone(), &weights, &moments, keep)?;
+        let averaged = self.model.averaged();
+        let weights = Weights { model: &weights, optimizer: &moments, averaged: averaged.as_ref() };
+        let path = self.checkpoints.save(self.state.clone(), &weights, keep)?;
         self.saved_at = Some(self.state.step);
         self.reporter.saved(&path);
         Ok(path)
     }
 
-    /// Keeps the batch that broke the run, for whoever looks for the cause.
-    fn not_finite(&self, batch: &Batch, what: &'static str, value: f64) -> Error {
+    /// Marks the checkpoint of the best evaluation, where there is one and it is not marked yet.
+    fn mark_best(&mut self) -> Result<()> {
+        let train = &self.job.config.train;
+        let Some((step, value)) = self.watch.best().filter(|_| train.keep_best) else { return Ok(()) };
+        let best = Best { step, monitor: train.monitor.name().to_owned(), value };
+        let is_there = self.checkpoints.list()?.iter().any(|(saved, _)| *saved == step);
+        if is_there && self.checkpoints.best()?.is_none_or(|(marked, _)| marked != best) {
+            self.checkpoints.mark_best(&best, train.keep_checkpoints)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the batches that broke the run, for whoever looks for the cause.
+    fn not_finite(&self, batches: &[Gathered], broken: NotFinite) -> Error {
+        let NotFinite { what, value } = broken;
         let saved = self.job.run.join("not_finite.json");
         let step = self.state.step + 1;
         let report = serde_json::json!({
-            "step": step, "epoch": batch.epoch(), "position": batch.position(), "what": what,
+            "step": step,
+            "epoch": batches.first().map(|batch| batch.epoch),
+            "position": batches.first().map(|batch| batch.position),
+            "what": what,
             "value": value.to_string(),
-            "keys": (0..batch.len()).map(|i| batch.key(i)).collect::<Vec<_>>(),
-            "captions": (0..batch.len()).map(|i| batch.caption(i)).collect::<Vec<_>>(),
+            "keys": batches.iter().flat_map(|batch| &batch.keys).collect::<Vec<_>>(),
+            "captions": batches.iter().flat_map(|batch| &batch.captions).collect::<Vec<_>>(),
         });
         match fsync::replace(&saved, format!("{report:#}\n").as_bytes()) {
             Ok(()) => Error::NotFinite { step, what, value, saved },

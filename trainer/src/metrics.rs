@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::fsync;
 use crate::tensorboard::EventWriter;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,6 +23,8 @@ pub enum Row {
     Train(TrainRow),
     /// An evaluation.
     Val(ValRow),
+    /// The gradient's norm by layer.
+    Norms(NormsRow),
 }
 
 /// What one training step measured.
@@ -68,6 +71,20 @@ pub struct ValRow {
     pub image_to_text: [f64; 3],
     /// Recall at 1, 5 and 10 from text to image.
     pub text_to_image: [f64; 3],
+    /// Whether the averaged weights were evaluated (`train.ema_decay`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub averaged: bool,
+    /// Seconds since 1970.
+    pub time: f64,
+}
+
+/// The gradient of one training step by layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NormsRow {
+    /// Optimizer steps made, this one included.
+    pub step: u64,
+    /// The gradient's norm before clipping, of each block of the towers and each tensor outside of them.
+    pub grad_norms: BTreeMap<String, f64>,
     /// Seconds since 1970.
     pub time: f64,
 }
@@ -78,6 +95,7 @@ impl Row {
         match self {
             Self::Train(row) => row.step,
             Self::Val(row) => row.step,
+            Self::Norms(row) => row.step,
         }
     }
 
@@ -85,6 +103,7 @@ impl Row {
         match self {
             Self::Train(row) => row.time,
             Self::Val(row) => row.time,
+            Self::Norms(row) => row.time,
         }
     }
 
@@ -106,7 +125,18 @@ impl Row {
                 ("val/text_to_image_recall_at_5", row.text_to_image[1]),
                 ("val/text_to_image_recall_at_10", row.text_to_image[2]),
             ],
+            // Their names are the model's, see `events`.
+            Self::Norms(_) => Vec::new(),
         }
+    }
+
+    /// Writes the row's figures as one event.
+    fn events(&self, events: &mut EventWriter) -> Result<()> {
+        let Self::Norms(row) = self else { return events.scalars(self.time(), self.step(), &self.scalars()) };
+        let tags: Vec<String> = row.grad_norms.keys().map(|layer| format!("grad_norm/{layer}")).collect();
+        let values: Vec<(&str, f64)> =
+            tags.iter().map(String::as_str).zip(row.grad_norms.values().copied()).collect();
+        events.scalars(row.time, row.step, &values)
     }
 }
 
@@ -163,7 +193,7 @@ impl MetricsLog {
         let begun = rows.first().map_or_else(now, Row::time);
         let mut events = EventWriter::create(run, begun)?;
         for row in &rows {
-            events.scalars(row.time(), row.step(), &row.scalars())?;
+            row.events(&mut events)?;
         }
         events.flush()?;
         let file =
@@ -177,7 +207,7 @@ impl MetricsLog {
     /// [`Error::Io`].
     pub fn add(&mut self, row: &Row) -> Result<()> {
         self.file.write_all(line(row)?.as_bytes()).map_err(Error::io("write the metrics"))?;
-        self.events.scalars(row.time(), row.step(), &row.scalars())?;
+        row.events(&mut self.events)?;
         self.events.flush()
     }
 

@@ -1,29 +1,37 @@
-//! AdamW (Loshchilov and Hutter 2019) with decay groups, readable moments and global-norm clipping.
+//! AdamW (Loshchilov and Hutter 2019) and Adam (Kingma and Ba 2015) with decay groups, readable moments and
+//! global-norm clipping.
 //!
-//! With `g` the clipped gradient at step t: `p ← p·(1 − lr·λ)`, `m ← β₁m + (1 − β₁)g`,
-//! `v ← β₂v + (1 − β₂)g²`, `p ← p − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`, as in PyTorch. λ is 0 for
-//! parameters of fewer than two dimensions and those whose name says layer norm, bias or logit scale, as in
-//! open_clip. The norm is summed over fixed chunks in order, the same for any number of threads.
+//! With `g` the clipped gradient at step t, AdamW is `p ← p·(1 − lr·λ)`, `m ← β₁m + (1 − β₁)g`,
+//! `v ← β₂v + (1 − β₂)g²`, `p ← p − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`, as in PyTorch. Adam adds λ·p to
+//! `g` instead of shrinking p. λ is 0 for parameters of fewer than two dimensions and those whose name says
+//! layer norm, bias or logit scale, as in open_clip. A parameter, its moments and its gradient are passed over
+//! once. The norm is summed over fixed chunks in order, the same for any number of threads.
 
+mod gradients;
+
+pub use gradients::{Gradients, global_norm, layer_of};
+
+use crate::config::OptimizerKind;
 use crate::model::{Params, ParamsError};
+use crate::ops::update::{AdamRule, adam};
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
-use rayon::prelude::*;
-use std::collections::HashMap;
-
-/// Elements that one task updates or sums.
-const CHUNK: usize = 1 << 15;
+use candle_core::{Result, Tensor, Var, bail};
+use gradients::square_sum;
+use std::collections::{BTreeMap, HashMap};
 
 /// Settings of the optimizer that do not change from step to step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWConfig {
+    /// AdamW or Adam, which differ in what weight decay does.
+    pub kind: OptimizerKind,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// Decay of the weights, times the learning rate, where it applies.
+    /// Decay of the weights where it applies: times the learning rate for AdamW, a part of the gradient for
+    /// Adam.
     pub weight_decay: f64,
     /// Largest global norm of the gradient; no clipping if absent.
     pub grad_norm_max: Option<f64>,
@@ -31,7 +39,8 @@ pub struct AdamWConfig {
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01, grad_norm_max: Some(1.0) }
+        let kind = OptimizerKind::Adamw;
+        Self { kind, beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01, grad_norm_max: Some(1.0) }
     }
 }
 
@@ -48,6 +57,8 @@ pub struct AdamW {
     config: AdamWConfig,
     slots: Vec<Slot>,
     steps: u64,
+    /// Sum of squares of each slot's last measured gradient.
+    squares: Vec<f64>,
 }
 
 /// Whether weight decay applies to a parameter, by open_clip's rule.
@@ -75,7 +86,7 @@ impl AdamW {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { config, slots, steps: 0 })
+        Ok(Self { config, slots, steps: 0, squares: Vec::new() })
     }
 
     /// Updates taken so far.
@@ -115,156 +126,89 @@ impl AdamW {
         Ok(())
     }
 
-    /// Clips the gradients, takes one step with learning rate `lr`, and returns the global norm of the
-    /// gradient before clipping.
+    /// Adds the gradients of one backward pass to `sums`; a pass need not reach every parameter.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn accumulate(&self, sums: &mut Gradients, grads: &GradStore) -> Result<()> {
+        for (place, slot) in self.slots.iter().enumerate() {
+            if let Some(grad) = grads.get(&slot.var) {
+                sums.add(place, grad)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The global norm of the gradient, before clipping; infinite or NaN when one of its numbers is.
+    ///
+    /// # Errors
+    /// When a trainable parameter has no gradient, because an operation cut it.
+    pub fn measure(&mut self, sums: &Gradients) -> Result<f64> {
+        let squares = self.slots.iter().enumerate().map(|(place, slot)| match sums.get(place) {
+            Some(grad) => square_sum(grad),
+            None => bail!("parameter {} has no gradient", slot.name),
+        });
+        self.squares = squares.collect::<Result<Vec<_>>>()?;
+        Ok(self.squares.iter().sum::<f64>().sqrt())
+    }
+
+    /// The norms of the last measured gradient by layer: a block of a tower, or a tensor outside of them.
+    pub fn layer_norms(&self) -> BTreeMap<String, f64> {
+        let mut norms = BTreeMap::new();
+        for (slot, square) in self.slots.iter().zip(&self.squares) {
+            *norms.entry(layer_of(&slot.name).to_owned()).or_insert(0.0) += square;
+        }
+        norms.values_mut().for_each(|norm| *norm = norm.sqrt());
+        norms
+    }
+
+    /// Clips the gradient, whose norm is `norm`, and takes one step with learning rate `lr`.
+    ///
+    /// # Errors
+    /// When a trainable parameter has no gradient; the parameters are then unchanged.
+    pub fn descend(&mut self, sums: &Gradients, norm: f64, lr: f64) -> Result<()> {
+        let grads: Option<Vec<&Tensor>> = (0..self.slots.len()).map(|place| sums.get(place)).collect();
+        let Some(grads) = grads else { bail!("a parameter has no gradient") };
+        let config = &self.config;
+        let clip = config.grad_norm_max.map_or(1.0, |max| (max / (norm + 1e-6)).min(1.0));
+        self.steps += 1;
+        let steps = self.steps as f64;
+        for (slot, grad) in self.slots.iter().zip(grads) {
+            let decay = if slot.decays { config.weight_decay } else { 0.0 };
+            let is_decoupled = config.kind == OptimizerKind::Adamw;
+            let rule = AdamRule {
+                clip: clip as f32,
+                l2: if is_decoupled { 0.0 } else { decay as f32 },
+                shrink: if is_decoupled { (1.0 - lr * decay) as f32 } else { 1.0 },
+                beta1: config.beta1 as f32,
+                beta2: config.beta2 as f32,
+                rate: (lr / (1.0 - config.beta1.powf(steps))) as f32,
+                root_scale: (1.0 / (1.0 - config.beta2.powf(steps)).sqrt()) as f32,
+                eps: config.eps as f32,
+            };
+            adam(&slot.var, &slot.exp_avg, &slot.exp_avg_sq, grad, &rule)?;
+        }
+        Ok(())
+    }
+
+    /// Clips the gradients of one backward pass, takes one step with learning rate `lr`, and returns the
+    /// global norm of the gradient before clipping.
     ///
     /// # Errors
     /// When a trainable parameter has no gradient (an operation cut it) or the norm is not finite; the
     /// parameters are then unchanged.
     pub fn step(&mut self, grads: &GradStore, lr: f64) -> Result<f64> {
-        let grads = self
-            .slots
-            .iter()
-            .map(|slot| match grads.get(&slot.var) {
-                Some(grad) => grad.contiguous(),
-                None => bail!("parameter {} has no gradient", slot.name),
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let norm = global_norm(&grads)?;
+        let mut sums = Gradients::default();
+        self.accumulate(&mut sums, grads)?;
+        let norm = self.measure(&sums)?;
         if !norm.is_finite() {
-            for (slot, grad) in self.slots.iter().zip(&grads) {
-                if !square_sum(grad)?.is_finite() {
-                    bail!("the gradient of {} is not finite", slot.name)
-                }
+            let broken = self.slots.iter().zip(&self.squares).find(|(_, square)| !square.is_finite());
+            match broken {
+                Some((slot, _)) => bail!("the gradient of {} is not finite", slot.name),
+                None => bail!("the norm of the gradient is not finite"),
             }
-            bail!("the norm of the gradient is not finite")
         }
-        let clip = self.config.grad_norm_max.map_or(1.0, |max| (max / (norm + 1e-6)).min(1.0));
-        self.steps += 1;
-        for (slot, grad) in self.slots.iter().zip(&grads) {
-            self.update(slot, grad, clip, lr)?;
-        }
+        self.descend(&sums, norm, lr)?;
         Ok(norm)
-    }
-
-    fn update(&self, slot: &Slot, grad: &Tensor, clip: f64, lr: f64) -> Result<()> {
-        let config = &self.config;
-        let steps = self.steps as f64;
-        let first = Average { keep: config.beta1 as f32, clip: clip as f32, square: false };
-        let second = Average { keep: config.beta2 as f32, clip: clip as f32, square: true };
-        let descend = Descend {
-            shrink: (1.0 - lr * if slot.decays { config.weight_decay } else { 0.0 }) as f32,
-            rate: (lr / (1.0 - config.beta1.powf(steps))) as f32,
-            root_scale: (1.0 / (1.0 - config.beta2.powf(steps)).sqrt()) as f32,
-            eps: config.eps as f32,
-        };
-        if slot.var.device().is_cpu() {
-            slot.exp_avg.inplace_op2(grad, &first)?;
-            slot.exp_avg_sq.inplace_op2(grad, &second)?;
-            return slot.var.inplace_op3(&slot.exp_avg, &slot.exp_avg_sq, &descend);
-        }
-        first.composite(&slot.exp_avg, grad)?;
-        second.composite(&slot.exp_avg_sq, grad)?;
-        descend.composite(slot)
-    }
-}
-
-/// Square root of the sum of squares over all gradients.
-///
-/// # Errors
-/// Only those of the tensor library.
-pub fn global_norm(grads: &[Tensor]) -> Result<f64> {
-    let sums = grads.iter().map(square_sum).collect::<Result<Vec<_>>>()?;
-    Ok(sums.iter().sum::<f64>().sqrt())
-}
-
-fn square_sum(grad: &Tensor) -> Result<f64> {
-    if !crate::ops::on_kernels(&[grad]) {
-        return Ok(f64::from(grad.to_dtype(candle_core::DType::F32)?.sqr()?.sum_all()?.to_scalar::<f32>()?));
-    }
-    crate::ops::read(grad, |grad| {
-        let sums: Vec<f64> = grad
-            .par_chunks(CHUNK)
-            .map(|chunk| chunk.chunks(1024).map(|part| f64::from(crate::ops::dot(part, part))).sum())
-            .collect();
-        Ok(sums.iter().sum())
-    })
-}
-
-/// `a ← keep·a + (1 − keep)·g`, or of g².
-struct Average {
-    keep: f32,
-    clip: f32,
-    square: bool,
-}
-
-impl Average {
-    fn composite(&self, average: &Var, grad: &Tensor) -> Result<()> {
-        let grad = (grad * f64::from(self.clip))?;
-        let grad = if self.square { grad.sqr()? } else { grad };
-        let kept = (average.as_detached_tensor() * f64::from(self.keep))?;
-        average.set(&(kept + grad * f64::from(1.0 - self.keep))?)
-    }
-}
-
-impl InplaceOp2 for Average {
-    fn name(&self) -> &'static str {
-        "adamw-average"
-    }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        let grad = crate::ops::slice(s2, l2)?;
-        let average = crate::ops::slice_mut(s1, l1)?;
-        let (keep, clip, gain) = (self.keep, self.clip, 1.0 - self.keep);
-        average.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK)).for_each(|(average, grad)| {
-            for (average, grad) in average.iter_mut().zip(grad) {
-                let grad = grad * clip;
-                *average = keep * *average + gain * if self.square { grad * grad } else { grad };
-            }
-        });
-        Ok(())
-    }
-}
-
-/// `p ← shrink·p − rate·m / (root_scale·√v + ε)`.
-struct Descend {
-    shrink: f32,
-    rate: f32,
-    root_scale: f32,
-    eps: f32,
-}
-
-impl Descend {
-    fn composite(&self, slot: &Slot) -> Result<()> {
-        let root = (slot.exp_avg_sq.as_detached_tensor().sqrt()? * f64::from(self.root_scale))?;
-        let change = slot.exp_avg.as_detached_tensor().div(&(root + f64::from(self.eps))?)?;
-        let kept = (slot.var.as_detached_tensor() * f64::from(self.shrink))?;
-        slot.var.set(&(kept - change * f64::from(self.rate))?)
-    }
-}
-
-impl InplaceOp3 for Descend {
-    fn name(&self) -> &'static str {
-        "adamw-descend"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &mut CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<()> {
-        let (first, second) = (crate::ops::slice(s2, l2)?, crate::ops::slice(s3, l3)?);
-        let values = crate::ops::slice_mut(s1, l1)?;
-        let parts = values.par_chunks_mut(CHUNK).zip(first.par_chunks(CHUNK)).zip(second.par_chunks(CHUNK));
-        parts.for_each(|((values, first), second)| {
-            for ((value, m), v) in values.iter_mut().zip(first).zip(second) {
-                *value = self.shrink * *value - self.rate * m / (v.sqrt() * self.root_scale + self.eps);
-            }
-        });
-        Ok(())
     }
 }

@@ -96,13 +96,18 @@ impl Reporter for Progress {
     fn evaluated(&mut self, row: &ValRow) {
         let percent = |shares: [f64; 3]| shares.map(|s| format!("{:.1}", 100.0 * s)).join("/");
         self.say(&format!(
-            "step {} {}: recall@1/5/10 of {} images: image to text {}%, text to image {}%",
+            "step {} {}: recall@1/5/10 of {} images{}: image to text {}%, text to image {}%",
             row.step,
             row.split,
             row.images,
+            if row.averaged { " by the averaged weights" } else { "" },
             percent(row.image_to_text),
             percent(row.text_to_image)
         ));
+    }
+
+    fn note(&mut self, note: &str) {
+        self.say(&format!("note: {note}"));
     }
 
     fn saved(&mut self, checkpoint: &Path) {

@@ -1,25 +1,39 @@
-//! One training step: forward, backward, clip, update, clamp.
+//! One training step: forward, backward, clip, update, clamp, average.
 //!
-//! Leaves out the order of steps, data and files; see [`fit`](crate::fit).
+//! A step may take its gradient from several batches (accumulation), and a batch may pass through the towers in
+//! chunks ([`cached`]). Leaves out the order of steps, data and files; see [`fit`](crate::fit).
+
+mod average;
+mod cached;
 
 use crate::checkpoint::Tensors;
-use crate::config::Config;
+use crate::config::{Config, LossConfig};
 use crate::data::TensorBatch;
 use crate::error::{Error, Result};
-use crate::loss::{clamp_logit_scale, contrastive_loss};
+use crate::loss::clamp_logit_scale;
 use crate::model::{Clip, Params, ParamsError};
-use crate::optim::{AdamW, AdamWConfig, global_norm};
+use crate::optim::{AdamW, AdamWConfig, Gradients};
 use crate::schedule::Schedule;
-use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor};
+use average::Average;
+use candle_core::Device;
+use std::collections::BTreeMap;
 
 /// A model in training, with its optimizer and schedule.
 pub struct TrainState {
     clip: Clip,
     /// The same parameters without a record for the backward pass.
-    evaluated: Clip,
+    plain: Clip,
+    /// The same again, as the first pass of gradient caching needs it.
+    caching: Clip,
+    average: Option<Average>,
     optimizer: AdamW,
     schedule: Schedule,
+    loss: LossConfig,
+    chunk_size: usize,
+    accum_steps: u64,
+    /// Gradients and losses of the batches since the last update.
+    sums: Gradients,
+    losses: Vec<f32>,
 }
 
 impl std::fmt::Debug for TrainState {
@@ -31,7 +45,7 @@ impl std::fmt::Debug for TrainState {
 /// What a step measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepResult {
-    /// The loss of the batch before the update, in nats.
+    /// The loss before the update, in nats: the mean over the step's batches.
     pub loss: f32,
     /// The learning rate.
     pub lr: f64,
@@ -56,40 +70,75 @@ impl TrainState {
     /// # Errors
     /// [`Error::Tensor`] when the model cannot be built.
     pub fn new(config: &Config, vocab_size: usize, total: u64, device: &Device) -> Result<Self> {
-        let failed = || Error::tensor("build the model");
-        let clip = Clip::new(&config.model.clip(vocab_size), config.train.seed, device).map_err(failed())?;
-        let optim = &config.optim;
+        Self::build(config, vocab_size, total, device).map_err(Error::tensor("build the model"))
+    }
+
+    fn build(config: &Config, vocab_size: usize, total: u64, device: &Device) -> candle_core::Result<Self> {
+        let (optim, train) = (&config.optim, &config.train);
+        let clip = Clip::new(&config.clip(vocab_size), train.seed, device)?;
+        let clip = clip.for_training(&|name| train.freezes(name), train.recompute)?;
         let settings = AdamWConfig {
+            kind: optim.kind,
             beta1: optim.beta1,
             beta2: optim.beta2,
             eps: optim.eps,
             weight_decay: optim.weight_decay,
             grad_norm_max: Some(optim.clip).filter(|clip| *clip > 0.0),
         };
-        let optimizer = AdamW::new(clip.params(), settings).map_err(failed())?;
         let schedule = Schedule {
+            decay: optim.schedule,
             lr_max: optim.lr,
             warmup_steps: config.warmup_steps(total),
             total_steps: total,
             final_fraction: optim.final_lr_fraction,
         };
-        let evaluated = clip.for_inference().map_err(failed())?;
-        Ok(Self { clip, evaluated, optimizer, schedule })
+        let average = match train.ema_decay {
+            0.0 => None,
+            decay => Some(Average::new(&clip, decay)?),
+        };
+        Ok(Self {
+            plain: clip.for_inference()?,
+            caching: clip.for_caching()?,
+            optimizer: AdamW::new(clip.params(), settings)?,
+            clip,
+            average,
+            schedule,
+            loss: config.loss.clone(),
+            chunk_size: train.chunk_size,
+            accum_steps: optim.accum_steps,
+            sums: Gradients::default(),
+            losses: Vec::new(),
+        })
     }
 
-    /// Puts back the weights and moments of a checkpoint after `steps` steps.
+    /// Puts back the weights, moments and averaged weights of a checkpoint after `steps` steps.
     ///
     /// # Errors
     /// [`Error::Tensor`] naming what does not fit.
-    pub fn load(&mut self, weights: Tensors, moments: Tensors, steps: u64) -> Result<()> {
+    pub fn load(
+        &mut self,
+        weights: Tensors,
+        moments: Tensors,
+        averaged: Option<Tensors>,
+        steps: u64,
+    ) -> Result<()> {
         load(self.clip.params(), weights)?;
+        if let (Some(average), Some(averaged)) = (&self.average, averaged) {
+            load(average.model().params(), averaged)?;
+        }
         let loaded = self.optimizer.load_state(&moments.into_iter().collect(), steps);
         loaded.map_err(|e| unfit("put the optimizer's moments back", e))
     }
 
-    /// The model for evaluation; it follows every update.
+    /// The model for evaluation: the average of the weights if there is one, else the weights. It follows
+    /// every update.
     pub fn evaluated(&self) -> &Clip {
-        &self.evaluated
+        self.average.as_ref().map_or(&self.plain, Average::model)
+    }
+
+    /// Whether evaluations use an average of the weights.
+    pub fn has_average(&self) -> bool {
+        self.average.is_some()
     }
 
     /// The weights by name; they share memory with the model.
@@ -100,6 +149,11 @@ impl TrainState {
     /// The optimizer's moments by name; they share memory with the optimizer.
     pub fn moments(&self) -> Tensors {
         self.optimizer.state().into_iter().collect()
+    }
+
+    /// The averaged weights by name, if there are any; they share memory with the average.
+    pub fn averaged(&self) -> Option<Tensors> {
+        self.average.as_ref().map(|average| average.model().params().tensors().into_iter().collect())
     }
 
     /// The model in a few words.
@@ -114,42 +168,101 @@ impl TrainState {
         )
     }
 
-    /// Learns from one batch. A loss or gradient that is no number leaves the weights as they were.
+    /// What a reader of the results should know of how they come about, one sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.chunk_size > 0 && self.clip.has_batch_statistics() {
+            notes.push(format!(
+                "batch normalisation takes its statistics from chunks of {} samples (train.chunk_size), \
+                 so the gradient is not quite that of the whole batch",
+                self.chunk_size
+            ));
+        }
+        if self.accum_steps > 1 {
+            notes.push(format!(
+                "a step averages the gradients of {} batches (optim.accum_steps); a sample's negatives are \
+                 those of its own batch",
+                self.accum_steps
+            ));
+        }
+        if self.average.is_some() {
+            notes.push("evaluations use the running average of the weights (train.ema_decay)".to_owned());
+        }
+        let learned: usize =
+            self.clip.params().iter().filter(|p| p.trainable).map(|p| p.var.elem_count()).sum();
+        if learned < self.clip.params().scalar_count() {
+            notes.push(format!("{:.1} M of the parameters are learned", learned as f64 / 1e6));
+        }
+        notes
+    }
+
+    /// Learns from one batch alone. A loss or gradient that is no number leaves the weights as they were.
     ///
     /// # Errors
     /// [`Error::Tensor`].
     pub fn train_step(&mut self, batch: &TensorBatch) -> Result<std::result::Result<StepResult, NotFinite>> {
-        let forward = self.clip.forward(&batch.pixel_values, &batch.input_ids, &batch.eot_positions);
-        let loss = forward
-            .and_then(|output| contrastive_loss(&output))
-            .map_err(Error::tensor("run the model forward"))?;
-        let value = loss.to_scalar::<f32>().map_err(Error::tensor("read the loss"))?;
-        if !value.is_finite() {
-            return Ok(Err(NotFinite { what: "loss", value: f64::from(value) }));
+        match self.gather(batch, 1)? {
+            Ok(()) => self.update(),
+            Err(broken) => Ok(Err(broken)),
         }
-        let grads = self.clip.backward(&loss).map_err(Error::tensor("run the model backward"))?;
-        let lr = self.schedule.lr(self.optimizer.steps());
-        let grad_norm = match self.optimizer.step(&grads, lr) {
-            Ok(norm) => norm,
-            Err(error) => {
-                // The optimizer refuses a norm that is not finite; anything else is a failure of its own.
-                let norm = self.norm(&grads).map_err(Error::tensor("measure the gradient"))?;
-                if norm.is_finite() {
-                    return Err(Error::tensor("update the weights")(error));
-                }
-                return Ok(Err(NotFinite { what: "gradient norm", value: norm }));
-            }
-        };
-        clamp_logit_scale(self.clip.params()).map_err(Error::tensor("clamp the logit scale"))?;
-        let logit_scale = self.evaluated.logit_scale().and_then(|s| s.to_scalar::<f32>());
-        let logit_scale = f64::from(logit_scale.map_err(Error::tensor("read the logit scale"))?);
-        Ok(Ok(StepResult { loss: value, lr, grad_norm, logit_scale }))
     }
 
-    fn norm(&self, grads: &GradStore) -> candle_core::Result<f64> {
-        let present: Vec<Tensor> =
-            self.clip.params().iter().filter_map(|p| grads.get(&p.var).cloned()).collect();
-        global_norm(&present)
+    /// Adds one of a step's `optim.accum_steps` batches to the gradient of the next [`update`](Self::update).
+    ///
+    /// # Errors
+    /// [`Error::Tensor`].
+    pub fn accumulate(&mut self, batch: &TensorBatch) -> Result<std::result::Result<(), NotFinite>> {
+        self.gather(batch, self.accum_steps)
+    }
+
+    fn gather(&mut self, batch: &TensorBatch, batches: u64) -> Result<std::result::Result<(), NotFinite>> {
+        let pass = cached::Pass { loss: &self.loss, share: 1.0 / batches as f64 };
+        let count = batch.eot_positions.len();
+        let (optimizer, sums) = (&self.optimizer, &mut self.sums);
+        let mut add = |grads: &candle_core::backprop::GradStore| optimizer.accumulate(sums, grads);
+        let loss = if self.chunk_size > 0 && self.chunk_size < count {
+            pass.chunked(&self.clip, &self.caching, batch, self.chunk_size, &mut add)
+        } else {
+            pass.whole(&self.clip, batch, &mut add)
+        };
+        let loss = loss.map_err(Error::tensor("run the model forward and backward"))?;
+        if !loss.is_finite() {
+            self.sums = Gradients::default();
+            self.losses.clear();
+            return Ok(Err(NotFinite { what: "loss", value: f64::from(loss) }));
+        }
+        self.losses.push(loss);
+        Ok(Ok(()))
+    }
+
+    /// One step of the optimizer with the gradients gathered since the last.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`], also when nothing was gathered.
+    pub fn update(&mut self) -> Result<std::result::Result<StepResult, NotFinite>> {
+        let (sums, losses) = (std::mem::take(&mut self.sums), std::mem::take(&mut self.losses));
+        let grad_norm = self.optimizer.measure(&sums).map_err(Error::tensor("measure the gradient"))?;
+        if !grad_norm.is_finite() {
+            return Ok(Err(NotFinite { what: "gradient norm", value: grad_norm }));
+        }
+        let lr = self.schedule.lr(self.optimizer.steps());
+        self.optimizer.descend(&sums, grad_norm, lr).map_err(Error::tensor("update the weights"))?;
+        drop(sums);
+        clamp_logit_scale(self.clip.params()).map_err(Error::tensor("clamp the logit scale"))?;
+        if let Some(average) = &self.average {
+            average
+                .follow(&self.clip, self.optimizer.steps())
+                .map_err(Error::tensor("average the weights"))?;
+        }
+        let logit_scale = self.plain.logit_scale().and_then(|s| s.to_scalar::<f32>());
+        let logit_scale = f64::from(logit_scale.map_err(Error::tensor("read the logit scale"))?);
+        let loss = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len().max(1) as f64;
+        Ok(Ok(StepResult { loss: loss as f32, lr, grad_norm, logit_scale }))
+    }
+
+    /// The norms of the last step's gradient by layer, before clipping.
+    pub fn layer_norms(&self) -> BTreeMap<String, f64> {
+        self.optimizer.layer_norms()
     }
 }
 
@@ -159,7 +272,7 @@ impl TrainState {
 /// [`Error::Tensor`] naming what does not fit.
 pub fn load_model(config: &Config, vocab_size: usize, weights: Tensors, device: &Device) -> Result<Clip> {
     let failed = || Error::tensor("build the model");
-    let clip = Clip::new(&config.model.clip(vocab_size), config.train.seed, device).map_err(failed())?;
+    let clip = Clip::new(&config.clip(vocab_size), config.train.seed, device).map_err(failed())?;
     load(clip.params(), weights)?;
     clip.for_inference().map_err(failed())
 }

@@ -26,10 +26,10 @@ fn every_configuration_is_valid_and_survives_a_round_trip() {
 #[test]
 fn the_coco_configurations_follow_the_guide() {
     let table = [
-        ("tiny", 0.01, 0.05, 16, 5),
-        ("small", 0.1, 0.2, 32, 10),
-        ("medium", 0.5, 1.0, 64, 20),
-        ("full", 1.0, 1.0, 128, 50),
+        ("tiny", 0.01, 0.05, 16, 5.0),
+        ("small", 0.1, 0.2, 32, 10.0),
+        ("medium", 0.5, 1.0, 64, 20.0),
+        ("full", 1.0, 1.0, 128, 50.0),
     ];
     for (name, fraction, val_fraction, batch_size, epochs) in table {
         let config = Config::load(&folder().join(format!("clip_coco_{name}.toml")), &[]).unwrap();

@@ -33,6 +33,7 @@ fn toy() -> ClipConfig {
         activation: Activation::Gelu,
         init_temperature: 0.07,
         learn_temperature: true,
+        init_logit_bias: None,
     }
 }
 

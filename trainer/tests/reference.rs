@@ -5,6 +5,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use std::collections::HashMap;
+use trainer::config::OptimizerKind;
 use trainer::loss::contrastive_loss;
 use trainer::model::{Clip, ClipConfig, Params, Pool, TextConfig, VisionConfig};
 use trainer::ops::{self, Activation, BlockParams, BlockShape, GradSink};
@@ -82,6 +83,17 @@ fn every_operation_agrees_with_pytorch() {
 }
 
 #[test]
+fn smoothed_and_pairwise_losses_agree_with_pytorch() {
+    let values = fixture("losses");
+    let targets: Vec<u32> = values["targets"].to_vec1().unwrap();
+    check(&values, "smoothed", &["x"], |t| ops::smoothed_cross_entropy(t[0], &targets, None, 0.1));
+    check(&values, "smoothed_ignored", &["x"], |t| ops::smoothed_cross_entropy(t[0], &targets, Some(9), 0.3));
+    for name in ["siglip", "siglip_saturated"] {
+        check(&values, name, &["cosines", "scale", "bias"], |t| ops::sigmoid_loss(t[0], t[1], t[2]));
+    }
+}
+
+#[test]
 fn a_whole_model_agrees_with_pytorch() {
     let values = fixture("clip");
     let config = ClipConfig {
@@ -99,6 +111,7 @@ fn a_whole_model_agrees_with_pytorch() {
         activation: Activation::Gelu,
         init_temperature: 0.07,
         learn_temperature: true,
+        init_logit_bias: None,
     };
     let model = Clip::new(&config, 0, &Device::Cpu).unwrap();
     let weights = values.iter().filter_map(|(name, tensor)| {
@@ -120,13 +133,18 @@ fn a_whole_model_agrees_with_pytorch() {
 
 #[test]
 fn five_optimizer_steps_agree_with_pytorch() {
-    let values = fixture("adamw");
+    check_optimizer("adamw", OptimizerKind::Adamw);
+    check_optimizer("adam", OptimizerKind::Adam);
+}
+
+fn check_optimizer(name: &str, kind: OptimizerKind) {
+    let values = fixture(name);
     let names = ["visual.proj", "mlp.c_fc.bias", "ln_1.weight", "logit_scale"];
     let vars =
         names.map(|name| (name.to_owned(), Var::from_tensor(&values[&format!("start.{name}")]).unwrap()));
     let params = Params::from_vars(vars.clone());
     let config =
-        AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2, grad_norm_max: Some(1.0) };
+        AdamWConfig { kind, beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2, grad_norm_max: Some(1.0) };
     let mut optimizer = AdamW::new(&params, config).unwrap();
     let norms: Vec<f32> = values["norms"].to_vec1().unwrap();
     for step in 0..5 {
@@ -210,6 +228,22 @@ fn kernels_agree_with_stock_operations_over_many_chunks() {
     check_against_stock("cross_entropy", &[wave(&[900, 61], 0.9)], |t| {
         ops::cross_entropy(t[0], &targets, Some(7))
     });
+    check_against_stock("smoothed cross_entropy", &[wave(&[900, 61], 0.9)], |t| {
+        ops::smoothed_cross_entropy(t[0], &targets, Some(7), 0.2)
+    });
+    let scalar = |value: f32| Tensor::new(value, &Device::Cpu).unwrap();
+    for scale in [10.0, 100.0] {
+        let inputs = [wave(&[150, 150], 0.3), scalar(scale), scalar(-3.0)];
+        check_against_stock("sigmoid_loss", &inputs, |t| ops::sigmoid_loss(t[0], t[1], t[2]));
+    }
+}
+
+#[test]
+fn a_logit_that_is_no_number_is_a_loss_that_is_none() {
+    let scalar = |value: f32| Tensor::new(value, &Device::Cpu).unwrap();
+    let cosines = Tensor::new(&[[0.5f32, f32::NAN], [0.1, 0.2]], &Device::Cpu).unwrap();
+    let loss = ops::sigmoid_loss(&cosines, &scalar(10.0), &scalar(0.0)).unwrap();
+    assert!(loss.to_scalar::<f32>().unwrap().is_nan());
 }
 
 fn block_params(t: &[&Tensor]) -> BlockParams {
@@ -224,6 +258,35 @@ fn block_params(t: &[&Tensor]) -> BlockParams {
     }
 }
 
+/// Result and gradients of a block, with its parameters learned or frozen.
+fn run_block(inputs: &[Tensor], shape: BlockShape, is_frozen: bool) -> Vec<Option<Tensor>> {
+    let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
+    let part = |(place, var): (usize, &Var)| {
+        if is_frozen && place > 0 { var.as_detached_tensor() } else { var.as_tensor().clone() }
+    };
+    let tensors: Vec<Tensor> = vars.iter().enumerate().map(part).collect();
+    let tensors: Vec<&Tensor> = tensors.iter().collect();
+    let sink = GradSink::new(&Device::Cpu).unwrap();
+    let result = ops::residual_blocks(tensors[0], &[block_params(&tensors)], shape, &sink).unwrap();
+    let grads = sink.backward(&(&result * wave(result.dims(), 0.5)).unwrap().sum_all().unwrap()).unwrap();
+    let grads = vars.iter().map(|var| grads.get(var).cloned());
+    std::iter::once(Some(result)).chain(grads).collect()
+}
+
+/// What a block keeps changes no bit, and frozen parameters get no gradient but pass the input's on.
+fn check_block_variants(inputs: &[Tensor], shape: BlockShape) {
+    let bits = |tensor: &Option<Tensor>| -> Vec<u32> {
+        let values: Vec<f32> = tensor.as_ref().unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        values.into_iter().map(f32::to_bits).collect()
+    };
+    let plain = run_block(inputs, shape, false);
+    let again = run_block(inputs, BlockShape { recompute: true, ..shape }, false);
+    assert!(plain.iter().zip(&again).all(|(a, b)| bits(a) == bits(b)));
+    let frozen = run_block(inputs, shape, true);
+    assert!((0..2).all(|place| bits(&plain[place]) == bits(&frozen[place])));
+    assert!(frozen[2..].iter().all(Option::is_none));
+}
+
 /// The block that computes one row a sample gives what the whole block gives for that row.
 fn check_pruned_block(inputs: &[Tensor], shape: BlockShape, positions: &[u32]) {
     let run = |pruned: bool| {
@@ -234,7 +297,7 @@ fn check_pruned_block(inputs: &[Tensor], shape: BlockShape, positions: &[u32]) {
         let result = if pruned {
             ops::residual_block_at(tensors[0], &params, shape, positions).unwrap()
         } else {
-            let whole = ops::residual_blocks(tensors[0], &[params], shape, false, &sink).unwrap();
+            let whole = ops::residual_blocks(tensors[0], &[params], shape, &sink).unwrap();
             ops::select_positions(&whole, positions).unwrap()
         };
         let loss = (&result * wave(result.dims(), 0.5)).unwrap().sum_all().unwrap();
@@ -252,7 +315,7 @@ fn check_pruned_block(inputs: &[Tensor], shape: BlockShape, positions: &[u32]) {
 #[test]
 fn the_fused_block_agrees_with_its_parts() {
     for (causal, activation) in [(false, Activation::Gelu), (true, Activation::QuickGelu)] {
-        let shape = BlockShape { heads: 4, causal, activation, eps: 1e-5 };
+        let shape = BlockShape { heads: 4, causal, activation, eps: 1e-5, recompute: false };
         let (d, h) = (24, 56);
         let small = |dims: &[usize], phase| (wave(dims, phase) * 0.2).unwrap();
         let inputs = [
@@ -274,11 +337,12 @@ fn the_fused_block_agrees_with_its_parts() {
             check_with_sink("blocks", &inputs, |t, sink| {
                 // Twice the same block: gradients of shared parameters add up.
                 let blocks = [block_params(t), block_params(t)];
-                ops::residual_blocks(t[0], &blocks, shape, recompute, sink)
+                ops::residual_blocks(t[0], &blocks, BlockShape { recompute, ..shape }, sink)
             });
         }
         let positions: Vec<u32> = (0..61).map(|sample| sample % 17).collect();
         check_pruned_block(&inputs, shape, &positions);
+        check_block_variants(&inputs, shape);
     }
 }
 
@@ -290,6 +354,9 @@ fn bad_arguments_are_errors() {
     assert!(ops::linear(&x, &wave(&[3, 6], 0.0), Some(&wave(&[4], 0.0))).is_err());
     assert!(ops::cross_entropy(&x, &[0, 1, 2], None).is_err());
     assert!(ops::cross_entropy(&x, &[0, 1, 2, 6], None).is_err());
+    assert!(ops::smoothed_cross_entropy(&x, &[0, 1, 2, 3], None, 1.0).is_err());
+    assert!(ops::sigmoid_loss(&x, &wave(&[], 0.0), &wave(&[], 0.0)).is_err());
+    assert!(ops::sigmoid_loss(&wave(&[6, 6], 0.0), &wave(&[1], 0.0), &wave(&[], 0.0)).is_err());
     assert!(ops::attention(&wave(&[1, 2, 10], 0.0), 2, false).is_err());
     assert!(ops::attention(&wave(&[1, 2, 12], 0.0), 0, false).is_err());
     assert!(ops::patchify(&wave(&[1, 3, 8, 8], 0.0), 3).is_err());

@@ -24,6 +24,7 @@ fn weights(run: &std::path::Path) -> Vec<(String, Vec<u32>)> {
 fn logged(run: &std::path::Path) -> Vec<String> {
     let plain = |row: &Row| match row {
         Row::Train(r) => format!("train {} {} {} {}", r.step, r.epoch, r.samples_seen, r.loss.to_bits()),
+        Row::Norms(r) => format!("norms {} {:?}", r.step, r.grad_norms),
         Row::Val(r) => format!("val {} {:?} {:?}", r.step, r.image_to_text, r.text_to_image),
     };
     metrics::read(run).unwrap().iter().map(plain).collect()

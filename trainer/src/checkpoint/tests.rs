@@ -31,6 +31,12 @@ fn tensors(value: f32) -> Tensors {
     [("a.weight".to_owned(), tensor), ("logit_scale".to_owned(), scalar)].into()
 }
 
+/// A checkpoint's weights; leaked, a test being short.
+fn weights(model: f32, optimizer: f32) -> Weights<'static> {
+    let leak = |value| -> &'static Tensors { Box::leak(Box::new(tensors(value))) };
+    Weights { model: leak(model), optimizer: leak(optimizer), averaged: None }
+}
+
 fn bits(tensors: &Tensors) -> Vec<(String, Vec<usize>, Vec<u32>)> {
     let row = |(name, t): (&String, &Tensor)| {
         let values = t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -42,7 +48,7 @@ fn bits(tensors: &Tensors) -> Vec<(String, Vec<usize>, Vec<u32>)> {
 #[test]
 fn what_is_saved_comes_back_bit_for_bit() {
     let run = tempfile::tempdir().unwrap();
-    let path = Checkpoints::of_run(run.path()).save(state(7), &tensors(0.1), &tensors(0.2), 2).unwrap();
+    let path = Checkpoints::of_run(run.path()).save(state(7), &weights(0.1, 0.2), 2).unwrap();
     let found = read_state(&path).unwrap();
     assert_eq!(found.step, 7);
     assert_eq!(bits(&read_model(&path, &found, &Device::Cpu).unwrap()), bits(&tensors(0.1)));
@@ -55,7 +61,7 @@ fn the_newest_are_kept_and_half_ones_are_not_seen() {
     let checkpoints = Checkpoints::of_run(run.path());
     assert_eq!(checkpoints.latest().unwrap(), None);
     for step in [5, 10, 100, 20] {
-        checkpoints.save(state(step), &tensors(1.0), &tensors(1.0), 3).unwrap();
+        checkpoints.save(state(step), &weights(1.0, 1.0), 3).unwrap();
     }
     let steps: Vec<u64> = checkpoints.list().unwrap().into_iter().map(|(step, _)| step).collect();
     assert_eq!(steps, [10, 20, 100]);
@@ -63,7 +69,7 @@ fn the_newest_are_kept_and_half_ones_are_not_seen() {
     fs::create_dir(folder.join("step-00000900")).unwrap();
     fs::create_dir(folder.join(".step-00000950.tmp")).unwrap();
     assert!(checkpoints.latest().unwrap().unwrap().ends_with("step-00000100"));
-    checkpoints.save(state(100), &tensors(2.0), &tensors(1.0), 3).unwrap();
+    checkpoints.save(state(100), &weights(2.0, 1.0), 3).unwrap();
     assert!(!folder.join(".step-00000950.tmp").exists());
     let found = read_state(&checkpoints.latest().unwrap().unwrap()).unwrap();
     let model = read_model(&checkpoints.latest().unwrap().unwrap(), &found, &Device::Cpu).unwrap();
@@ -71,9 +77,26 @@ fn the_newest_are_kept_and_half_ones_are_not_seen() {
 }
 
 #[test]
+fn averaged_weights_have_a_file_of_their_own_and_are_what_is_evaluated() {
+    let run = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::of_run(run.path());
+    let averaged = tensors(0.3);
+    let with = Weights { averaged: Some(&averaged), ..weights(0.1, 0.2) };
+    let path = checkpoints.save(state(7), &with, 2).unwrap();
+    let found = read_state(&path).unwrap();
+    let averaged = read_averaged(&path, &found, &Device::Cpu).unwrap().unwrap();
+    assert_eq!(bits(&averaged), bits(&tensors(0.3)));
+    assert_eq!(bits(&read_evaluated(&path, &found, &Device::Cpu).unwrap()), bits(&tensors(0.3)));
+    let path = checkpoints.save(state(8), &weights(0.1, 0.2), 2).unwrap();
+    let found = read_state(&path).unwrap();
+    assert!(read_averaged(&path, &found, &Device::Cpu).unwrap().is_none());
+    assert_eq!(bits(&read_evaluated(&path, &found, &Device::Cpu).unwrap()), bits(&tensors(0.1)));
+}
+
+#[test]
 fn a_changed_byte_is_found() {
     let run = tempfile::tempdir().unwrap();
-    let path = Checkpoints::of_run(run.path()).save(state(7), &tensors(0.1), &tensors(0.2), 2).unwrap();
+    let path = Checkpoints::of_run(run.path()).save(state(7), &weights(0.1, 0.2), 2).unwrap();
     let found = read_state(&path).unwrap();
     for file in [MODEL, OPTIMIZER] {
         let mut bytes = fs::read(path.join(file)).unwrap();
@@ -96,7 +119,14 @@ fn another_data_set_tokenizer_model_or_seed_is_refused_with_both_values() {
     let text = complaint(Identity { tokenizer: "dd", ..identity(&config) });
     assert!(text.contains("tokenizer of digest bb") && text.contains("dd"), "{text}");
     type Change = fn(&mut Config);
-    let table: [(&str, Change, &str, &str); 4] = [
+    let table: [(&str, Change, &str, &str); 11] = [
+        ("loss.kind", |c| c.loss.kind = crate::config::LossKind::Siglip, "\"infonce\"", "\"siglip\""),
+        ("loss.label_smoothing", |c| c.loss.label_smoothing = 0.1, "0.0", "0.1"),
+        ("model.learn_temperature", |c| c.model.learn_temperature = false, "true", "false"),
+        ("optim.kind", |c| c.optim.kind = crate::config::OptimizerKind::Adam, "adamw", "adam"),
+        ("optim.accum_steps", |c| c.optim.accum_steps = 2, "1", "2"),
+        ("train.ema_decay", |c| c.train.ema_decay = 0.5, "0", "0.5"),
+        ("train.freeze", |c| c.train.freeze = vec!["visual".into()], "[]", "[\"visual\"]"),
         ("model.vision.layers", |c| c.model.vision.layers = 9, "6", "9"),
         ("model.embed_dim", |c| c.model.embed_dim = 7, "128", "7"),
         ("data.batch_size", |c| c.data.batch_size = 9, "64", "9"),
@@ -112,5 +142,8 @@ fn another_data_set_tokenizer_model_or_seed_is_refused_with_both_values() {
     free.train.threads = 7;
     free.data.val_fraction = 0.5;
     free.optim.lr = 1.0;
+    free.train.chunk_size = 8;
+    free.train.recompute = true;
+    free.train.patience = 3;
     state.check(path, identity(&free)).unwrap();
 }

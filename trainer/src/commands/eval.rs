@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
     let latest = latest.ok_or(Error::NoRun { run: folder, missing: "a complete checkpoint" })?;
     let state = checkpoint::read_state(&latest)?;
     let device = config.train.device.open()?;
-    let weights = checkpoint::read_model(&latest, &state, &device)?;
+    let weights = checkpoint::read_evaluated(&latest, &state, &device)?;
     let clip = step::load_model(&config, tokenizer.vocab_size(), weights, &device)?;
     let is_val = arguments.split.as_ref().is_none_or(|split| *split == config.data.val_split);
     let split = arguments.split.clone().unwrap_or_else(|| config.data.val_split.clone());

@@ -37,6 +37,14 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<ExitCode> {
             plots.iter().for_each(|path| report::line(&format!("  {}", path.display())));
             Ok(ExitCode::SUCCESS)
         }
+        Outcome::StoppedEarly { step, best, plots } => {
+            report::line(&format!(
+                "{}: ended after step {step}, as no evaluation was better than that of step {best} (train.patience)",
+                run.display()
+            ));
+            plots.iter().for_each(|path| report::line(&format!("  {}", path.display())));
+            Ok(ExitCode::SUCCESS)
+        }
         Outcome::Stopped { step, checkpoint } => {
             report::line(&format!("stopped after step {step}; saved {}", checkpoint.display()));
             report::line("give the same command with --resume to go on");

@@ -16,6 +16,8 @@ enum Kind {
     Word(&'static [&'static str]),
     /// true or false.
     Bool,
+    /// A list of strings, none of them empty.
+    Texts,
     /// A whole number in these bounds.
     Whole(i64, i64),
     /// A number in these bounds, both included.
@@ -25,7 +27,7 @@ enum Kind {
     /// A number in these bounds, the upper one left out.
     Below(f64, f64),
 }
-use Kind::{Above, AnyText, Below, Bool, Number, Text, Whole, Word};
+use Kind::{Above, AnyText, Below, Bool, Number, Text, Texts, Whole, Word};
 
 const WIDTH: Kind = Whole(1, 16_384);
 const STEPS: Kind = Whole(0, 1_000_000_000);
@@ -34,7 +36,8 @@ const STEPS: Kind = Whole(0, 1_000_000_000);
 const KEYS: &[(&str, Kind)] = &[
     ("model.preset", Word(&super::preset::PRESETS)),
     ("model.embed_dim", WIDTH),
-    ("model.temperature", Number(0.01, 100.0)),
+    ("model.temperature", Number(0.01, 1.0)),
+    ("model.learn_temperature", Bool),
     ("model.activation", Word(&["gelu", "quick_gelu"])),
     ("model.vision.pool", Word(&["cls", "mean"])),
     ("model.vision.image_size", Whole(8, 4096)),
@@ -57,7 +60,12 @@ const KEYS: &[(&str, Kind)] = &[
     ("data.shuffle_captions", Bool),
     ("tokenizer.source", AnyText),
     ("tokenizer.vocab_size", Whole(259, 1_000_000)),
+    ("loss.kind", Word(&["infonce", "siglip"])),
+    ("loss.label_smoothing", Below(0.0, 1.0)),
+    ("loss.logit_bias", Number(-100.0, 100.0)),
+    ("optim.kind", Word(&["adamw", "adam"])),
     ("optim.lr", Above(0.0, 10.0)),
+    ("optim.schedule", Word(&["cosine", "linear", "exponential", "constant"])),
     ("optim.weight_decay", Number(0.0, 10.0)),
     ("optim.beta1", Below(0.0, 1.0)),
     ("optim.beta2", Below(0.0, 1.0)),
@@ -65,15 +73,24 @@ const KEYS: &[(&str, Kind)] = &[
     ("optim.clip", Number(0.0, 1e9)),
     ("optim.warmup_steps", STEPS),
     ("optim.warmup_fraction", Number(0.0, 1.0)),
-    ("optim.epochs", Whole(0, 1_000_000)),
+    ("optim.accum_steps", Whole(1, 65_536)),
+    ("optim.epochs", Number(0.0, 1e6)),
     ("optim.steps", STEPS),
     ("optim.final_lr_fraction", Number(0.0, 1.0)),
     ("train.seed", Whole(0, i64::MAX)),
     ("train.log_every", Whole(1, 1_000_000_000)),
+    ("train.grad_norms_every", STEPS),
     ("train.eval_every", STEPS),
     ("train.eval_limit", STEPS),
     ("train.checkpoint_every", STEPS),
     ("train.keep_checkpoints", Whole(1, 1_000_000)),
+    ("train.keep_best", Bool),
+    ("train.monitor", Word(&["recall_at_1", "recall_at_5", "recall_at_10"])),
+    ("train.patience", STEPS),
+    ("train.chunk_size", Whole(0, 65_536)),
+    ("train.recompute", Bool),
+    ("train.ema_decay", Below(0.0, 1.0)),
+    ("train.freeze", Texts),
     ("train.threads", Whole(1, 1024)),
     ("train.device", Word(&["cpu", "cuda"])),
 ];
@@ -92,6 +109,7 @@ impl Kind {
             AnyText => value.is_str(),
             Word(words) => value.as_str().is_some_and(|s| words.contains(&s)),
             Bool => value.is_bool(),
+            Texts => value.as_array().is_some_and(|list| list.iter().all(|item| Text.allows(item))),
             Whole(low, high) => value.as_integer().is_some_and(|n| low <= n && n <= high),
             Number(low, high) => within(&|x| low <= x && x <= high),
             Above(low, high) => within(&|x| low < x && x <= high),
@@ -105,6 +123,7 @@ impl Kind {
             AnyText => "a string".into(),
             Word(words) => format!("one of \"{}\"", words.join("\", \"")),
             Bool => "true or false".into(),
+            Texts => "a list of strings that are not empty".into(),
             Whole(low, i64::MAX) => format!("a whole number from {low} on"),
             Whole(low, high) => format!("a whole number from {low} to {high}"),
             Number(low, high) => format!("a number from {low} to {high}"),
@@ -214,7 +233,7 @@ fn nearest(key: &str) -> &'static str {
 }
 
 /// Levenshtein's distance, in characters.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {

@@ -3,17 +3,23 @@
 //! Every key is listed once, in [`keys`], with what it may be; unknown keys and values out of range are
 //! errors of one sentence. Leaves out what depends on the data (the size of the vocabulary).
 
+mod freeze;
 pub mod keys;
+mod loss;
 pub mod preset;
+mod train;
 
-use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::model::ClipConfig;
+use crate::schedule::Decay;
 use loader::Order;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::{Table, Value};
 
+pub use loss::{LossConfig, LossKind};
 pub use preset::{ModelConfig, TextConfig, VisionConfig};
+pub use train::{Monitor, TrainConfig};
 
 /// A resolved configuration, as it is written to `runs/NAME/config.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -25,7 +31,9 @@ pub struct Config {
     pub data: DataConfig,
     /// Where the tokenizer comes from.
     pub tokenizer: TokenizerConfig,
-    /// AdamW and its schedule.
+    /// What is made small.
+    pub loss: LossConfig,
+    /// The optimizer and its schedule.
     pub optim: OptimConfig,
     /// The loop around it.
     pub train: TrainConfig,
@@ -43,7 +51,7 @@ pub struct DataConfig {
     pub fraction: f64,
     /// Share of the validation split, (0, 1].
     pub val_fraction: f64,
-    /// Samples a step.
+    /// Samples of a batch, all of which are each other's negatives.
     pub batch_size: usize,
     /// Which caption of a sample is learned in an epoch.
     pub captions: CaptionChoice,
@@ -122,13 +130,28 @@ impl Default for TokenizerConfig {
     }
 }
 
-/// AdamW, its schedule and how long it runs.
+/// The optimizers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay.
+    #[default]
+    Adamw,
+    /// Adam, where the decay is a penalty in the gradient.
+    Adam,
+}
+
+/// The optimizer, its schedule and how long it runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimConfig {
+    /// Which optimizer.
+    pub kind: OptimizerKind,
     /// Peak learning rate.
     pub lr: f64,
-    /// Decoupled decay, on matrices only.
+    /// What becomes of the learning rate after the warm-up.
+    pub schedule: Decay,
+    /// Weight decay, on matrices only: decoupled for AdamW, added to the gradient for Adam.
     pub weight_decay: f64,
     /// Decay of the first moment.
     pub beta1: f64,
@@ -142,18 +165,22 @@ pub struct OptimConfig {
     pub warmup_steps: u64,
     /// Warm-up as a share of all steps.
     pub warmup_fraction: f64,
-    /// Passes over the training view.
-    pub epochs: u64,
+    /// Batches whose gradients are averaged into one step; each has its own negatives only.
+    pub accum_steps: u64,
+    /// Passes over the training view; a fraction is allowed.
+    pub epochs: f64,
     /// Optimizer steps in all, whatever `epochs` says; 0 takes `epochs`.
     pub steps: u64,
-    /// The learning rate at the end of the cosine, as a share of `lr`.
+    /// The learning rate at the end of the schedule, as a share of `lr`.
     pub final_lr_fraction: f64,
 }
 
 impl Default for OptimConfig {
     fn default() -> Self {
         Self {
+            kind: OptimizerKind::Adamw,
             lr: 5e-4,
+            schedule: Decay::Cosine,
             weight_decay: 0.1,
             beta1: 0.9,
             beta2: 0.98,
@@ -161,46 +188,10 @@ impl Default for OptimConfig {
             clip: 1.0,
             warmup_steps: 0,
             warmup_fraction: 0.05,
-            epochs: 10,
+            accum_steps: 1,
+            epochs: 10.0,
             steps: 0,
             final_lr_fraction: 0.1,
-        }
-    }
-}
-
-/// The loop: seed, rhythm, threads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TrainConfig {
-    /// Seed of weights, order and captions.
-    pub seed: u64,
-    /// Steps between two rows of metrics.jsonl.
-    pub log_every: u64,
-    /// Steps between two evaluations; 0: only at the end.
-    pub eval_every: u64,
-    /// Images that an evaluation during training reads at most; 0: all of the view.
-    pub eval_limit: usize,
-    /// Steps between two checkpoints; 0: only at the end and when stopped.
-    pub checkpoint_every: u64,
-    /// How many checkpoints are kept.
-    pub keep_checkpoints: usize,
-    /// Threads of the loader; they change no result.
-    pub threads: usize,
-    /// What the run computes on.
-    pub device: DeviceChoice,
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            log_every: 10,
-            eval_every: 0,
-            eval_limit: 1000,
-            checkpoint_every: 500,
-            keep_checkpoints: 2,
-            threads: 2,
-            device: DeviceChoice::Cpu,
         }
     }
 }
@@ -227,7 +218,7 @@ impl Config {
         }
         let table = keys::sugar(table);
         keys::check(&table)?;
-        let table = preset::expand(table)?;
+        let table = preset::expand(loss::expand(table))?;
         let config: Self = Value::Table(table)
             .try_into()
             .map_err(|source| Error::Toml { path: name.to_owned(), source: Box::new(source) })?;
@@ -247,24 +238,38 @@ impl Config {
     /// What one key alone does not tell: sizes that must divide, and the length of the run.
     fn validate(&self) -> Result<()> {
         self.model.validate()?;
+        self.loss.validate()?;
+        self.train.validate(&self.data)?;
+        freeze::validate(self)?;
         let optim = &self.optim;
-        if optim.epochs == 0 && optim.steps == 0 {
-            return Err(Error::Config {
-                key: "optim.epochs".into(),
-                value: "0".into(),
-                allowed: "a number of epochs above 0, or a number of optim.steps".into(),
-            });
+        let refuse = |key: &str, value: f64, allowed: &str| {
+            Err(Error::Config { key: key.into(), value: value.to_string(), allowed: allowed.into() })
+        };
+        if optim.epochs == 0.0 && optim.steps == 0 {
+            let allowed = "a number of epochs above 0, or a number of optim.steps";
+            return refuse("optim.epochs", optim.epochs, allowed);
+        }
+        if optim.schedule == Decay::Exponential && optim.final_lr_fraction == 0.0 {
+            let allowed = "a fraction above 0 with optim.schedule = \"exponential\", which never reaches 0";
+            return refuse("optim.final_lr_fraction", optim.final_lr_fraction, allowed);
         }
         Ok(())
     }
 
-    /// All optimizer steps of the run, for so many batches an epoch.
+    /// The model that is trained, with the vocabulary that the tokenizer gives.
+    pub fn clip(&self, vocab_size: usize) -> ClipConfig {
+        ClipConfig { init_logit_bias: self.loss.init_logit_bias(), ..self.model.clip(vocab_size) }
+    }
+
+    /// All optimizer steps of the run, for so many batches an epoch: at least one.
     pub fn total_steps(&self, batches_per_epoch: u64) -> u64 {
-        if self.optim.steps > 0 {
-            self.optim.steps
-        } else {
-            self.optim.epochs.saturating_mul(batches_per_epoch)
+        let optim = &self.optim;
+        if optim.steps > 0 {
+            return optim.steps;
         }
+        // Whole epochs of any real data set are far below 2^53 batches, so their product is exact.
+        let batches = (optim.epochs * batches_per_epoch as f64).round() as u64;
+        (batches / optim.accum_steps.max(1)).max(1)
     }
 
     /// Steps of warm-up for a run of `total` steps.

@@ -19,6 +19,8 @@ pub struct ModelConfig {
     pub embed_dim: usize,
     /// Temperature at the start; the logit scale starts at its inverse.
     pub temperature: f64,
+    /// Whether training changes the temperature.
+    pub learn_temperature: bool,
     /// Non-linearity of every feed-forward layer.
     pub activation: Activation,
     /// The image tower.
@@ -63,7 +65,7 @@ pub struct TextConfig {
 const MLP_RATIO: f64 = 4.0;
 
 /// The names that `model.preset` takes.
-pub const PRESETS: [&str; 6] = ["nano", "tiny", "small", "vit_s_16", "vit_b_32", "vit_b_16"];
+pub const PRESETS: [&str; 7] = ["nano", "tiny", "small", "vit_s_16", "vit_b_32", "vit_b_16", "t2i-run"];
 
 impl Default for ModelConfig {
     fn default() -> Self {
@@ -84,6 +86,7 @@ fn preset(name: &str) -> Option<ModelConfig> {
         "vit_s_16" => (384, [224, 16, 384, 12, 6], [77, 384, 12, 6]),
         "vit_b_32" => (512, [224, 32, 768, 12, 12], [77, 512, 12, 8]),
         "vit_b_16" => (512, [224, 16, 768, 12, 12], [77, 512, 12, 8]),
+        "t2i-run" => (512, [224, 16, 768, 8, 6], [77, 512, 6, 8]),
         _ => return None,
     };
     let [image_size, patch_size, width, layers, heads] = vision;
@@ -91,7 +94,15 @@ fn preset(name: &str) -> Option<ModelConfig> {
     let [context_length, width, layers, heads] = text;
     let text = TextConfig { context_length, width, layers, heads };
     let activation = Activation::Gelu;
-    Some(ModelConfig { preset: name.into(), embed_dim, temperature: 0.07, activation, vision, text })
+    Some(ModelConfig {
+        preset: name.into(),
+        embed_dim,
+        temperature: 0.07,
+        learn_temperature: true,
+        activation,
+        vision,
+        text,
+    })
 }
 
 /// Writes the preset's sizes under `[model]`, below the keys that are given there.
@@ -149,7 +160,8 @@ impl ModelConfig {
             },
             activation: self.activation,
             init_temperature: self.temperature,
-            learn_temperature: true,
+            learn_temperature: self.learn_temperature,
+            init_logit_bias: None,
         }
     }
 

@@ -70,6 +70,29 @@ fn a_bad_value_names_key_value_and_what_is_allowed() {
         ("model.text.heads=3", "a divisor of model.text.width, which is 128"),
         ("optim.beta2=1.0", "a number from 0 to below 1"),
         ("optim.epochs=0", "a number of epochs above 0, or a number of optim.steps"),
+        ("optim.epochs=-0.5", "`optim.epochs = -0.5` is not allowed: give a number from 0 to 1000000"),
+        ("optim.kind=sgd", "one of \"adamw\", \"adam\""),
+        ("optim.schedule=step", "one of \"cosine\", \"linear\", \"exponential\", \"constant\""),
+        ("optim.accum_steps=0", "a whole number from 1 to 65536"),
+        ("loss.kind=triplet", "one of \"infonce\", \"siglip\""),
+        ("loss.label_smoothing=1.0", "a number from 0 to below 1"),
+        ("loss.logit_bias=-1000", "a number from -100 to 100"),
+        ("model.learn_temperature=yes", "true or false"),
+        ("model.temperature=2", "a number from 0.01 to 1"),
+        ("train.chunk_size=-1", "a whole number from 0 to 65536"),
+        (
+            "train.chunk_size=65",
+            "`train.chunk_size = 65` is not allowed: give at most data.batch_size, which is 64",
+        ),
+        ("train.ema_decay=1", "a number from 0 to below 1"),
+        ("train.recompute=1", "true or false"),
+        ("train.keep_best=1", "true or false"),
+        ("train.monitor=loss_of_hair", "one of \"recall_at_1\""),
+        ("train.patience=-1", "a whole number from 0"),
+        ("train.patience=3", "a number of train.eval_every too"),
+        ("train.grad_norms_every=0.5", "a whole number from 0"),
+        ("train.freeze=visual", "a list of strings that are not empty"),
+        ("train.freeze=[\"\"]", "a list of strings that are not empty"),
     ];
     for (given, expected) in table {
         let text = complaint("", &[given]);
@@ -89,6 +112,54 @@ fn what_is_no_override_or_no_toml_is_said_so() {
 #[test]
 fn a_value_cannot_smuggle_in_a_second_key() {
     assert!(complaint("", &["data.order=\"none\"\nvalue2 = 3"]).contains("is not allowed"));
+}
+
+#[test]
+fn settings_that_exclude_one_another_are_refused() {
+    let text = complaint("", &["loss.kind=siglip", "loss.label_smoothing=0.1"]);
+    assert!(text.contains("`loss.label_smoothing = 0.1`") && text.contains("siglip"), "{text}");
+    let text = complaint("", &["optim.schedule=exponential", "optim.final_lr_fraction=0"]);
+    assert!(text.contains("`optim.final_lr_fraction = 0`") && text.contains("above 0"), "{text}");
+}
+
+#[test]
+fn frozen_names_must_exist_and_leave_something_to_learn() {
+    let text = complaint("", &["train.freeze=[\"visual.transfomer.resblocks.0\"]"]);
+    assert!(text.contains("`visual.transformer.resblocks.0`") && !text.contains('\n'), "{text}");
+    // A beginning ends where a part of the name does.
+    assert!(complaint("", &["train.freeze=[\"vis\"]"]).contains("`visual`"));
+    let everything = "train.freeze=[\"visual\", \"transformer\", \"token_embedding\", \"ln_final\", \
+        \"positional_embedding\", \"text_projection\", \"logit_scale\"]";
+    assert!(complaint("", &[everything]).contains("leaves a parameter to learn"));
+    let config = resolve("", &["train.freeze=[\"visual.transformer.resblocks.1\", \"ln_final\"]"]).unwrap();
+    assert!(config.train.freezes("visual.transformer.resblocks.1.ln_1.bias"));
+    assert!(config.train.freezes("ln_final.weight"));
+    assert!(!config.train.freezes("visual.transformer.resblocks.10.ln_1.bias"));
+    assert_eq!(resolve(&config.to_toml().unwrap(), &[]).unwrap(), config);
+}
+
+#[test]
+fn siglip_brings_its_bias_and_temperature_unless_one_is_given() {
+    let config = resolve("", &["loss.kind=siglip"]).unwrap();
+    let clip = config.clip(300);
+    assert_eq!((clip.init_logit_bias, clip.init_temperature), (Some(-10.0), 0.1));
+    assert_eq!(resolve(&config.to_toml().unwrap(), &[]).unwrap(), config);
+    let config = resolve("", &["loss.kind=siglip", "model.temperature=0.05", "loss.logit_bias=-5"]).unwrap();
+    let clip = config.clip(300);
+    assert_eq!((clip.init_logit_bias, clip.init_temperature), (Some(-5.0), 0.05));
+    let clip = resolve("", &["model.learn_temperature=false"]).unwrap().clip(300);
+    assert_eq!((clip.init_logit_bias, clip.init_temperature, clip.learn_temperature), (None, 0.07, false));
+}
+
+#[test]
+fn fractions_of_epochs_and_groups_of_batches_make_whole_steps() {
+    let mut config = resolve("", &["optim.epochs=0.5"]).unwrap();
+    assert_eq!([3, 30, 31].map(|batches| config.total_steps(batches)), [2, 15, 16]);
+    assert_eq!(config.total_steps(0), 1);
+    config.optim.accum_steps = 4;
+    assert_eq!([8, 30, 1].map(|batches| config.total_steps(batches)), [1, 3, 1]);
+    config.optim.steps = 7;
+    assert_eq!(config.total_steps(30), 7);
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub struct Clip {
     text: TextTower,
     logit_scale: Tensor,
     sink: GradSink,
+    logit_bias: Option<Tensor>,
 }
 
 /// What a forward pass gives.
@@ -29,6 +30,8 @@ pub struct ClipOutput {
     pub text_features: Tensor,
     /// The factor of the cosines: `exp` of the stored parameter; a scalar.
     pub logit_scale: Tensor,
+    /// What is added to the logits; a scalar, in models that have it (SigLIP).
+    pub logit_bias: Option<Tensor>,
 }
 
 impl Clip {
@@ -50,15 +53,18 @@ impl Clip {
         let mut logit_scale = ParamSpec::new("logit_scale", &[], scale);
         logit_scale.trainable = config.learn_temperature;
         let mut specs = vec![logit_scale];
+        let bias = config.init_logit_bias.map(|bias| Init::Constant(bias as f32));
+        specs.extend(bias.map(|init| ParamSpec::new("logit_bias", &[], init)));
         specs.extend(vision_specs(&config.vision, config.embed_dim));
         specs.extend(text_specs(&config.text, config.embed_dim));
         specs
     }
 
     fn build(config: ClipConfig, params: Params, detached: bool) -> Result<Self> {
-        let lookup = |name: &str| match params.get(name) {
-            Some(var) if detached => Ok(var.as_detached_tensor()),
-            Some(var) => Ok(var.as_tensor().clone()),
+        // What is not learned costs no gradient: it stands outside the record of the backward pass.
+        let lookup = |name: &str| match params.find(name) {
+            Some(param) if detached || !param.trainable => Ok(param.var.as_detached_tensor()),
+            Some(param) => Ok(param.var.as_tensor().clone()),
             None => bail!("the model has no parameter {name}"),
         };
         let logit_scale = lookup("logit_scale")?;
@@ -66,8 +72,43 @@ impl Clip {
         let sink = if detached { GradSink::detached(device)? } else { GradSink::new(device)? };
         let visual = VisionTower::new(&config.vision, config.activation, &sink, &lookup)?;
         let text = TextTower::new(&config.text, config.activation, &sink, &lookup)?;
-        let logit_scale = if config.learn_temperature { logit_scale } else { logit_scale.detach() };
-        Ok(Self { config, visual, text, logit_scale, params, sink })
+        let logit_bias = config.init_logit_bias.map(|_| lookup("logit_bias")).transpose()?;
+        Ok(Self { config, visual, text, logit_scale, logit_bias, params, sink })
+    }
+
+    /// A model over the same parameters, of which those that `is_frozen` names are not learned; `recompute`
+    /// keeps nothing of a block for its backward pass, which then runs its forward pass again.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn for_training(&self, is_frozen: &dyn Fn(&str) -> bool, recompute: bool) -> Result<Self> {
+        let mut clip = Self::build(self.config.clone(), self.params.frozen(is_frozen), false)?;
+        clip.visual.set_recompute(recompute);
+        clip.text.set_recompute(recompute);
+        Ok(clip)
+    }
+
+    /// A model of the same values in memory of its own, for an average of the weights; it records nothing.
+    ///
+    /// # Errors
+    /// When the device cannot hold it.
+    pub fn copied(&self) -> Result<Self> {
+        Self::build(self.config.clone(), self.params.copied()?, true)
+    }
+
+    /// A model over the same parameters that gives what a training pass gives, but records nothing and
+    /// leaves running statistics as they are: the first pass of gradient caching.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn for_caching(&self) -> Result<Self> {
+        // Without batch statistics there is no difference to inference.
+        self.for_inference()
+    }
+
+    /// Whether a sample's features depend on the others of its batch, as under batch normalisation.
+    pub fn has_batch_statistics(&self) -> bool {
+        false
     }
 
     /// A model over the same parameters, later updates included, that records nothing for a backward pass:
@@ -127,6 +168,11 @@ impl Clip {
         self.sink.backward(loss)
     }
 
+    /// What is added to the logits; a scalar, in models that have it.
+    pub fn logit_bias(&self) -> Option<Tensor> {
+        self.logit_bias.clone()
+    }
+
     /// Encodes both sides.
     ///
     /// # Errors
@@ -141,6 +187,7 @@ impl Clip {
             image_features: self.encode_image(pixel_values)?,
             text_features: self.encode_text(input_ids, eot_positions)?,
             logit_scale: self.logit_scale()?,
+            logit_bias: self.logit_bias(),
         })
     }
 }

@@ -74,6 +74,9 @@ pub struct ClipConfig {
     /// Whether training changes the temperature.
     #[serde(default = "default_learn_temperature")]
     pub learn_temperature: bool,
+    /// Initial value of a learned bias of the logits, which SigLIP has; no such parameter if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_logit_bias: Option<f64>,
 }
 
 fn default_mlp_ratio() -> f64 {
@@ -175,6 +178,7 @@ impl ClipConfig {
             activation: Activation::Gelu,
             init_temperature: 0.07,
             learn_temperature: true,
+            init_logit_bias: None,
         }
     }
 
@@ -213,6 +217,7 @@ impl ClipConfig {
             activation: Activation::Gelu,
             init_temperature: 0.07,
             learn_temperature: true,
+            init_logit_bias: None,
         }
     }
 }

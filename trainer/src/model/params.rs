@@ -114,6 +114,32 @@ impl Params {
         self.places.get(name).map(|place| &self.entries[*place].var)
     }
 
+    /// The parameter of this name, with what belongs to it.
+    pub fn find(&self, name: &str) -> Option<&Param> {
+        self.places.get(name).map(|place| &self.entries[*place])
+    }
+
+    /// The same variables, of which those that `is_frozen` names are not trainable.
+    pub(super) fn frozen(&self, is_frozen: &dyn Fn(&str) -> bool) -> Self {
+        let mut params = self.clone();
+        for param in &mut params.entries {
+            param.trainable &= !is_frozen(&param.name);
+        }
+        params
+    }
+
+    /// Parameters of the same names and values in memory of their own.
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    pub(super) fn copied(&self) -> Result<Self> {
+        let mut params = self.clone();
+        for param in &mut params.entries {
+            param.var = Var::from_tensor(&param.var.as_detached_tensor().copy()?)?;
+        }
+        Ok(params)
+    }
+
     /// Number of parameter tensors.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -40,7 +40,13 @@ impl TextTower {
         sink: &GradSink,
         lookup: &dyn Fn(&str) -> Result<Tensor>,
     ) -> Result<Self> {
-        let shape = BlockShape { heads: config.heads, causal: true, activation, eps: LAYER_NORM_EPS };
+        let shape = BlockShape {
+            heads: config.heads,
+            causal: true,
+            activation,
+            eps: LAYER_NORM_EPS,
+            recompute: false,
+        };
         Ok(Self {
             token_embedding: lookup("token_embedding.weight")?,
             positional_embedding: lookup("positional_embedding")?,
@@ -48,6 +54,11 @@ impl TextTower {
             ln_final: [lookup("ln_final.weight")?, lookup("ln_final.bias")?],
             text_projection: lookup("text_projection")?,
         })
+    }
+
+    /// Whether blocks run their forward pass again in the backward pass instead of keeping its results.
+    pub(super) fn set_recompute(&mut self, recompute: bool) {
+        self.transformer.set_recompute(recompute);
     }
 
     /// Features (B, E) of `input_ids` (B, T), before L2 normalisation. `eot_positions` holds the place of

@@ -102,15 +102,20 @@ impl Transformer {
         Ok(Self { blocks, shape, sink: sink.clone() })
     }
 
+    /// Whether blocks run their forward pass again in the backward pass instead of keeping its results.
+    pub(super) fn set_recompute(&mut self, recompute: bool) {
+        self.shape.recompute = recompute;
+    }
+
     /// Carries `x` (B, T, D) through every block.
     pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
-        residual_blocks(&x, &self.blocks, self.shape, false, &self.sink)
+        residual_blocks(&x, &self.blocks, self.shape, &self.sink)
     }
 
     /// Carries `x` (B, T, D) through every block and keeps row `positions[b]` of each sample: (B, D).
     pub(super) fn forward_at(&self, x: Tensor, positions: &[u32]) -> Result<Tensor> {
         let Some((last, others)) = self.blocks.split_last() else { return select_positions(&x, positions) };
-        let x = residual_blocks(&x, others, self.shape, false, &self.sink)?;
+        let x = residual_blocks(&x, others, self.shape, &self.sink)?;
         residual_block_at(&x, last, self.shape, positions)
     }
 }

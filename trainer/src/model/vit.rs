@@ -56,7 +56,13 @@ impl VisionTower {
         sink: &GradSink,
         lookup: &dyn Fn(&str) -> Result<Tensor>,
     ) -> Result<Self> {
-        let shape = BlockShape { heads: config.heads, causal: false, activation, eps: LAYER_NORM_EPS };
+        let shape = BlockShape {
+            heads: config.heads,
+            causal: false,
+            activation,
+            eps: LAYER_NORM_EPS,
+            recompute: false,
+        };
         Ok(Self {
             patch: config.patch_size,
             pool: config.pool,
@@ -68,6 +74,11 @@ impl VisionTower {
             ln_post: [lookup("visual.ln_post.weight")?, lookup("visual.ln_post.bias")?],
             proj: lookup("visual.proj")?,
         })
+    }
+
+    /// Whether blocks run their forward pass again in the backward pass instead of keeping its results.
+    pub(super) fn set_recompute(&mut self, recompute: bool) {
+        self.transformer.set_recompute(recompute);
     }
 
     /// Features (B, E) of `pixel_values` (B, 3, H, W), before L2 normalisation.

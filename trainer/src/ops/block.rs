@@ -68,10 +68,12 @@ pub struct BlockShape {
     pub activation: Activation,
     /// Added to the variance in layer normalisation.
     pub eps: f32,
+    /// Keeps the blocks' inputs alone for the backward pass, which runs each block forward once more: less
+    /// memory, a third more time, the same bits.
+    pub recompute: bool,
 }
 
-/// Carries `x` (B, T, D) through a stack of blocks; their parameters' gradients go to `sink`. With `recompute`
-/// only the blocks' inputs are kept for the backward pass, which runs each block forward once more.
+/// Carries `x` (B, T, D) through a stack of blocks; their parameters' gradients go to `sink`.
 ///
 /// # Errors
 /// When a parameter's shape does not fit the width of `x`.
@@ -79,7 +81,6 @@ pub fn residual_blocks(
     x: &Tensor,
     blocks: &[BlockParams],
     shape: BlockShape,
-    recompute: bool,
     sink: &GradSink,
 ) -> Result<Tensor> {
     let (batch, tokens, width) = x.dims3()?;
@@ -102,7 +103,7 @@ pub fn residual_blocks(
         let sizes = Sizes { width, hidden: params.c_fc[1].elem_count() };
         Block { params: params.clone(), shape, heads, sizes, rows: batch * tokens }
     });
-    stack(x, stages.collect(), (batch, tokens, width), sink, recompute)
+    stack(x, stages.collect(), (batch, tokens, width), sink, shape.recompute)
 }
 
 /// Row `positions[b]` of each sample of a block's output: (B, D).

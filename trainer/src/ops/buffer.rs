@@ -2,8 +2,9 @@
 //!
 //! Left out: other dtypes and devices; callers fall back to stock operations for those.
 
-use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::ops::Deref;
 
 /// Elements a chunk holds: small enough for the L2 cache, large enough to hide a task's cost.
@@ -80,6 +81,25 @@ pub(crate) fn every(x: &Tensor, axis: usize, shift: usize, count: usize, stride:
     split[axis] = count;
     split.insert(axis + 1, stride);
     run.reshape(split)?.narrow(axis + 1, 0, 1)?.squeeze(axis + 1)?.contiguous()
+}
+
+/// Calls `f` with the elements of a contiguous f32 CPU tensor, to be changed in place. Calls may be nested
+/// over tensors that share no memory.
+pub(crate) fn write(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+    tensor.inplace_op1(&Write(RefCell::new(Some(f))))
+}
+
+struct Write<F>(RefCell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Write<F> {
+    fn name(&self) -> &'static str {
+        "write"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let values = slice_mut(storage, layout)?;
+        self.0.take().map_or(Ok(()), |f| f(values))
+    }
 }
 
 /// A CPU tensor that takes over `values`.

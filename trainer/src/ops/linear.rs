@@ -120,8 +120,14 @@ simd! {
     }
 }
 
-/// Gradients of input, weight and, when `with_bias`, bias.
-fn backward(x: &Tensor, weight: &Tensor, grad: &Tensor, with_bias: bool) -> Result<[Option<Tensor>; 3]> {
+/// Gradients of input, weight and, if there is one, bias; none of the parameters' when they are frozen.
+fn backward(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    grad: &Tensor,
+) -> Result<[Option<Tensor>; 3]> {
+    let (with_bias, is_bias_learned) = (bias.is_some(), bias.is_some_and(Tensor::track_op));
     let sizes @ (inputs, outputs) = (weight.dim(1)?, weight.dim(0)?);
     let (rows, _) = rows_of(x.shape())?;
     let dx = match x.track_op() {
@@ -139,6 +145,9 @@ fn backward(x: &Tensor, weight: &Tensor, grad: &Tensor, with_bias: bool) -> Resu
             Some(tensor(dx, x.shape())?)
         }
     };
+    if !weight.track_op() && !is_bias_learned {
+        return Ok([dx, None, None]);
+    }
     let segment = rows.div_ceil(SEGMENTS).max(ROWS);
     let parts: Vec<Vec<f32>> = read(x, |x| {
         read(grad, |grad| {
@@ -181,7 +190,7 @@ impl CustomOp2 for Linear {
         _result: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [dx, dw, _] = backward(x, weight, grad, false)?;
+        let [dx, dw, _] = backward(x, weight, None, grad)?;
         Ok((dx, dw))
     }
 }
@@ -207,11 +216,11 @@ impl CustomOp3 for Linear {
         &self,
         x: &Tensor,
         weight: &Tensor,
-        _bias: &Tensor,
+        bias: &Tensor,
         _result: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dx, dw, db] = backward(x, weight, grad, true)?;
+        let [dx, dw, db] = backward(x, weight, Some(bias), grad)?;
         Ok((dx, dw, db))
     }
 }

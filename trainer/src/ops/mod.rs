@@ -31,13 +31,15 @@ pub mod normalize;
 pub mod patch;
 pub mod pool;
 pub mod resnet;
+pub mod sigmoid_loss;
+pub(crate) mod update;
 
 pub use attention::attention;
 pub use batch_norm::{Statistics, batch_norm};
 pub use block::{BlockParams, BlockShape, residual_block_at, residual_blocks};
 pub use bottleneck::{BottleneckParams, ConvNorm};
 pub use conv::conv2d;
-pub use cross_entropy::cross_entropy;
+pub use cross_entropy::{cross_entropy, smoothed_cross_entropy};
 pub use embedding::embedding;
 pub use gelu::{Activation, activate};
 pub use layer_norm::layer_norm;
@@ -47,7 +49,8 @@ pub use normalize::normalize_rows;
 pub use patch::{assemble_tokens, patchify};
 pub use pool::{mean_pool, select_positions};
 pub use resnet::{ResNetParams, resnet};
+pub use sigmoid_loss::sigmoid_loss;
 pub use sink::GradSink;
 
-pub(crate) use buffer::{on_kernels, read, slice, slice_mut};
+pub(crate) use buffer::{on_kernels, read};
 pub(crate) use lanes::dot;

@@ -92,7 +92,9 @@ pub(crate) fn stack<S: Stage + 'static>(
     sink: &GradSink,
     recompute: bool,
 ) -> Result<Tensor> {
-    let tracked = x.track_op() || sink.anchor().track_op();
+    let learns = stages.iter().any(|stage| stage.parameters().iter().any(|p| p.track_op()));
+    let anchor = if learns { sink.anchor().clone() } else { sink.anchor().detach() };
+    let tracked = x.track_op() || anchor.track_op();
     let op = Stack {
         stages,
         shape: shape.into(),
@@ -101,7 +103,7 @@ pub(crate) fn stack<S: Stage + 'static>(
         recompute,
         saved: Mutex::new(None),
     };
-    x.contiguous()?.apply_op2(sink.anchor(), op)
+    x.contiguous()?.apply_op2(&anchor, op)
 }
 
 impl<S: Stage> Stack<S> {

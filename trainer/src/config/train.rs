@@ -1,0 +1,122 @@
+//! The section `[train]`: seed, rhythm, memory, what is kept and when to stop.
+
+use super::DataConfig;
+use crate::device::DeviceChoice;
+use crate::error::{Error, Result};
+use crate::metrics::ValRow;
+use serde::{Deserialize, Serialize};
+
+/// The loop: seed, rhythm, threads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Seed of weights, order and captions.
+    pub seed: u64,
+    /// Steps between two rows of metrics.jsonl.
+    pub log_every: u64,
+    /// Steps between two rows with the gradient's norm by layer; 0: none.
+    pub grad_norms_every: u64,
+    /// Steps between two evaluations; 0: only at the end.
+    pub eval_every: u64,
+    /// Images that an evaluation during training reads at most; 0: all of the view.
+    pub eval_limit: usize,
+    /// Steps between two checkpoints; 0: only at the end and when stopped.
+    pub checkpoint_every: u64,
+    /// How many checkpoints are kept, the best one not counted.
+    pub keep_checkpoints: usize,
+    /// Saves a checkpoint whenever an evaluation is the best so far, and keeps the last such.
+    pub keep_best: bool,
+    /// What tells a better evaluation.
+    pub monitor: Monitor,
+    /// Evaluations in a row without improvement that end the run; 0: never.
+    pub patience: u64,
+    /// Samples that pass through the towers at once (gradient caching); 0: the whole batch.
+    pub chunk_size: usize,
+    /// Keeps nothing of a transformer block for its backward pass, which then runs the block again.
+    pub recompute: bool,
+    /// Decay of the running average of the weights, which is then what is evaluated; 0: none.
+    pub ema_decay: f64,
+    /// Parameters that are not learned, by the beginning of their names.
+    pub freeze: Vec<String>,
+    /// Threads of the loader; they change no result.
+    pub threads: usize,
+    /// What the run computes on.
+    pub device: DeviceChoice,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            log_every: 10,
+            grad_norms_every: 0,
+            eval_every: 0,
+            eval_limit: 1000,
+            checkpoint_every: 500,
+            keep_checkpoints: 2,
+            keep_best: true,
+            monitor: Monitor::default(),
+            patience: 0,
+            chunk_size: 0,
+            recompute: false,
+            ema_decay: 0.0,
+            freeze: Vec::new(),
+            threads: 2,
+            device: DeviceChoice::Cpu,
+        }
+    }
+}
+
+/// What tells a better evaluation: recall, the mean of both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Monitor {
+    /// Recall at 1.
+    #[default]
+    #[serde(rename = "recall_at_1")]
+    RecallAt1,
+    /// Recall at 5.
+    #[serde(rename = "recall_at_5")]
+    RecallAt5,
+    /// Recall at 10.
+    #[serde(rename = "recall_at_10")]
+    RecallAt10,
+}
+
+impl Monitor {
+    /// What an evaluation is worth: the larger, the better.
+    pub fn score(self, row: &ValRow) -> f64 {
+        let place = match self {
+            Self::RecallAt1 => 0,
+            Self::RecallAt5 => 1,
+            Self::RecallAt10 => 2,
+        };
+        0.5 * (row.image_to_text[place] + row.text_to_image[place])
+    }
+
+    /// The name that `train.monitor` has it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RecallAt1 => "recall_at_1",
+            Self::RecallAt5 => "recall_at_5",
+            Self::RecallAt10 => "recall_at_10",
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Settings that need one another.
+    pub(super) fn validate(&self, data: &DataConfig) -> Result<()> {
+        let refuse = |key: &str, value: String, allowed: String| {
+            Err(Error::Config { key: key.to_owned(), value, allowed })
+        };
+        if self.patience > 0 && self.eval_every == 0 {
+            let allowed = "0, or a number of train.eval_every too, without which there is one evaluation";
+            return refuse("train.patience", self.patience.to_string(), allowed.to_owned());
+        }
+        if self.chunk_size > data.batch_size {
+            let allowed = format!("at most data.batch_size, which is {}", data.batch_size);
+            return refuse("train.chunk_size", self.chunk_size.to_string(), allowed);
+        }
+        Ok(())
+    }
+}
