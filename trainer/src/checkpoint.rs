@@ -103,8 +103,11 @@ impl State {
         let now = [flat("model", &config.model)?, flat("data", &config.data)?].concat();
         let then = [flat("model", &self.model)?, flat("data", &self.data)?].concat();
         for ((key, found), (_, expected)) in then.into_iter().zip(now) {
-            // Evaluation and the preset's name do not change what is learned.
-            let is_free = matches!(key.as_str(), "model.preset" | "data.val_split" | "data.val_fraction");
+            // Evaluation, the preset's name and what a run began with do not change what is learned from here.
+            let is_free = matches!(
+                key.as_str(),
+                "model.preset" | "model.weights" | "data.val_split" | "data.val_fraction"
+            );
             if found != expected && !is_free {
                 return Err(mismatch(&key, found, expected));
             }

@@ -22,6 +22,9 @@ pub(crate) enum Command {
     /// Measure retrieval recall of a trained model.
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArguments),
+    /// Write a run's weights for open_clip or for Hugging Face's transformers.
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArguments),
     /// Measure what colour histograms alone reach: ridge regression to bags of words.
     Baseline(BaselineArguments),
     /// Draw a run's curves anew from its metrics.jsonl.
@@ -99,6 +102,45 @@ pub(crate) struct EvalArguments {
     #[arg(long)]
     pub(crate) shuffle_captions: bool,
     /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const EXPORT_HELP: &str = "\
+Examples:
+  trainer export --run demo --layout open_clip --out exported/open_clip_model.safetensors
+  trainer export --run demo --layout hf --out exported/model.safetensors
+
+Beside the weights it writes the configuration that the other program looks for
+(open_clip_config.json or config.json) and the run's tokenizer.json, whose captions stand between the
+markers that the configuration names. A file of either layout begins a run with --set model.weights=FILE.";
+
+/// A layout of weights, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LayoutChoice {
+    /// open_clip's names.
+    #[value(name = "open_clip")]
+    OpenClip,
+    /// CLIPModel of Hugging Face's transformers.
+    Hf,
+}
+
+/// What `export` takes.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// The run: a name below the folder of all runs, or a run's folder.
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) run: String,
+    /// The folder of all runs.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs_dir: PathBuf,
+    /// Whose names and shapes.
+    #[arg(long)]
+    pub(crate) layout: LayoutChoice,
+    /// The file of weights; its folder must exist.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) out: PathBuf,
+    /// Print one JSON object instead of a list.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -14,6 +14,7 @@ use crate::plots;
 use crate::run::RunFolder;
 use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
+use crate::weights;
 use candle_core::Device;
 use loader::{Batch, Loader};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,8 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         let weights = checkpoint::read_model(&latest, &saved, &device)?;
         model.load(weights, checkpoint::read_optimizer(&latest, &saved, &device)?, saved.step)?;
         state = State { step: saved.step, samples_seen: saved.samples_seen, loader: saved.loader, ..state };
+    } else if !config.model.weights.is_empty() {
+        weights::initialise(model.params(), config, Path::new(&config.model.weights), &device)?;
     }
     run.keep(config, &tokenizer)?;
     let log = MetricsLog::open(job.run, state.step)?;

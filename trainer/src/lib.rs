@@ -28,5 +28,7 @@ pub mod schedule;
 pub mod step;
 pub mod tensorboard;
 pub mod tokenizer;
+pub mod trained;
+pub mod weights;
 
 pub use error::{Error, Result};

@@ -87,6 +87,11 @@ impl TrainState {
         loaded.map_err(|e| unfit("put the optimizer's moments back", e))
     }
 
+    /// The parameters in training.
+    pub fn params(&self) -> &Params {
+        self.clip.params()
+    }
+
     /// The model for evaluation; it follows every update.
     pub fn evaluated(&self) -> &Clip {
         &self.evaluated

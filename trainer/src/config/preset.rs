@@ -15,6 +15,9 @@ use toml::{Table, Value};
 pub struct ModelConfig {
     /// The preset that the sizes started from; for the reader only.
     pub preset: String,
+    /// A safetensors file, of open_clip or Hugging Face's CLIP, that a new run begins with; empty: drawn from the seed.
+    #[serde(default)]
+    pub weights: String,
     /// Width of the shared space.
     pub embed_dim: usize,
     /// Temperature at the start; the logit scale starts at its inverse.
@@ -91,7 +94,15 @@ fn preset(name: &str) -> Option<ModelConfig> {
     let [context_length, width, layers, heads] = text;
     let text = TextConfig { context_length, width, layers, heads };
     let activation = Activation::Gelu;
-    Some(ModelConfig { preset: name.into(), embed_dim, temperature: 0.07, activation, vision, text })
+    Some(ModelConfig {
+        preset: name.into(),
+        weights: String::new(),
+        embed_dim,
+        temperature: 0.07,
+        activation,
+        vision,
+        text,
+    })
 }
 
 /// Writes the preset's sizes under `[model]`, below the keys that are given there.
