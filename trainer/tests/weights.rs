@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use trainer::Error;
 use trainer::config::Config;
 use trainer::model::Clip;
+use trainer::tokenizer::Tokenizer;
 use trainer::trained::Trained;
 use trainer::weights::{self, Layout};
 
@@ -82,11 +83,13 @@ fn files_of_both_programs_give_the_features_that_they_computed() {
 
 /// A short run that began with a file of each program, and its folder.
 fn run(weights: &str, at: &Path) -> PathBuf {
-    let data =
-        testkit::Spec { splits: vec![("train".into(), 8), ("val".into(), 3)], ..testkit::Spec::small() };
-    let data = data.size(16).temporary();
+    let data = common::data();
+    let words = (0..300).map(|i| format!("word{} of {}", i * 7, i * 31));
+    let tokenizer = at.join("tokenizer.json");
+    fs_err::write(&tokenizer, Tokenizer::train(words, VOCAB).unwrap().json()).unwrap();
+    let source = format!("tokenizer.source={}", tokenizer.display());
     let weights = format!("model.weights={}", fixture(weights).display());
-    let overrides = [weights.as_str(), "optim.steps=1", "tokenizer.vocab_size=300", "optim.lr=1e-9"];
+    let overrides = [weights.as_str(), source.as_str(), "optim.steps=1", "optim.lr=1e-9"];
     let run = at.join("run");
     common::train(&config("quick_gelu", &overrides), data.path(), &run, false, &mut common::Keep::default())
         .unwrap();
