@@ -1,5 +1,7 @@
 //! The arguments of `trainer` and their help; nothing is done here.
 
+pub(crate) mod trained;
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -22,9 +24,21 @@ pub(crate) enum Command {
     /// Measure retrieval recall of a trained model.
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArguments),
+    /// Classify a folder of pictures by prompts alone.
+    #[command(after_help = trained::ZEROSHOT_HELP)]
+    Zeroshot(trained::ZeroshotArguments),
+    /// Learn a linear classifier on a trained model's image features.
+    #[command(after_help = trained::PROBE_HELP)]
+    Probe(trained::ProbeArguments),
+    /// Find the images that fit a text, and draw them.
+    #[command(after_help = trained::SEARCH_HELP)]
+    Search(trained::SearchArguments),
+    /// Write the features of images and captions as Parquet.
+    #[command(after_help = trained::EMBED_HELP)]
+    Embed(trained::EmbedArguments),
     /// Write a run's weights for open_clip or for Hugging Face's transformers.
-    #[command(after_help = EXPORT_HELP)]
-    Export(ExportArguments),
+    #[command(after_help = trained::EXPORT_HELP)]
+    Export(trained::ExportArguments),
     /// Measure what colour histograms alone reach: ridge regression to bags of words.
     Baseline(BaselineArguments),
     /// Draw a run's curves anew from its metrics.jsonl.
@@ -102,45 +116,6 @@ pub(crate) struct EvalArguments {
     #[arg(long)]
     pub(crate) shuffle_captions: bool,
     /// Print one JSON object instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-const EXPORT_HELP: &str = "\
-Examples:
-  trainer export --run demo --layout open_clip --out exported/open_clip_model.safetensors
-  trainer export --run demo --layout hf --out exported/model.safetensors
-
-Beside the weights it writes the configuration that the other program looks for
-(open_clip_config.json or config.json) and the run's tokenizer.json, whose captions stand between the
-markers that the configuration names. A file of either layout begins a run with --set model.weights=FILE.";
-
-/// A layout of weights, as it is typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum LayoutChoice {
-    /// open_clip's names.
-    #[value(name = "open_clip")]
-    OpenClip,
-    /// CLIPModel of Hugging Face's transformers.
-    Hf,
-}
-
-/// What `export` takes.
-#[derive(Debug, Args)]
-pub(crate) struct ExportArguments {
-    /// The run: a name below the folder of all runs, or a run's folder.
-    #[arg(long, value_name = "NAME|DIR")]
-    pub(crate) run: String,
-    /// The folder of all runs.
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    pub(crate) runs_dir: PathBuf,
-    /// Whose names and shapes.
-    #[arg(long)]
-    pub(crate) layout: LayoutChoice,
-    /// The file of weights; its folder must exist.
-    #[arg(long, value_name = "FILE.safetensors")]
-    pub(crate) out: PathBuf,
-    /// Print one JSON object instead of a list.
     #[arg(long)]
     pub(crate) json: bool,
 }

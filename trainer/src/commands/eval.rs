@@ -5,17 +5,14 @@ use crate::cli::EvalArguments;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::process::ExitCode;
+use trainer::embed;
 use trainer::trained::Trained;
-use trainer::{data, embed};
 
 /// Embeds the split and prints recall both ways.
 pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
     let trained = Trained::open(&run_folder(&arguments.run, &arguments.runs_dir))?;
     let Trained { config, tokenizer, checkpoint, state, device, clip } = &trained;
-    let is_val = arguments.split.as_ref().is_none_or(|split| *split == config.data.val_split);
-    let split = arguments.split.clone().unwrap_or_else(|| config.data.val_split.clone());
-    let fraction = if is_val { config.data.val_fraction } else { 1.0 };
-    let loader = data::open_eval(config, &arguments.data, &split, fraction)?;
+    let (split, loader) = trained.open_data(&arguments.data, arguments.split.as_deref())?;
     let is_same_data = loader.fingerprint() == state.loader.fingerprint;
     let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
     let mut embedded = embed::embed(clip, config, &loader, tokenizer, device, limit)?;

@@ -1,16 +1,15 @@
 //! `trainer export`: a run's weights for open_clip or Hugging Face's transformers.
 
-use super::{report, run_folder};
-use crate::cli::{ExportArguments, LayoutChoice};
+use super::{open, report};
+use crate::cli::trained::{ExportArguments, LayoutChoice};
 use anyhow::Result;
 use serde_json::json;
 use std::process::ExitCode;
-use trainer::trained::Trained;
 use trainer::weights::{self, Layout};
 
 /// Writes the weights and what the other program needs beside them, and lists the files.
 pub(crate) fn run(arguments: &ExportArguments) -> Result<ExitCode> {
-    let trained = Trained::open(&run_folder(&arguments.run, &arguments.runs_dir))?;
+    let trained = open(&arguments.run)?;
     let layout = match arguments.layout {
         LayoutChoice::OpenClip => Layout::OpenClip,
         LayoutChoice::Hf => Layout::HuggingFace,
