@@ -14,7 +14,6 @@ use crate::plots;
 use crate::run::RunFolder;
 use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
-use crate::weights;
 use candle_core::Device;
 use loader::{Batch, Loader};
 use std::path::{Path, PathBuf};
@@ -92,7 +91,7 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         model.load(weights, checkpoint::read_optimizer(&latest, &saved, &device)?, saved.step)?;
         state = State { step: saved.step, samples_seen: saved.samples_seen, loader: saved.loader, ..state };
     } else if !config.model.weights.is_empty() {
-        weights::initialise(model.params(), config, Path::new(&config.model.weights), &device)?;
+        model.begin_with(config, &device)?;
     }
     run.keep(config, &tokenizer)?;
     let log = MetricsLog::open(job.run, state.step)?;

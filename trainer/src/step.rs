@@ -10,8 +10,10 @@ use crate::loss::{clamp_logit_scale, contrastive_loss};
 use crate::model::{Clip, Params, ParamsError};
 use crate::optim::{AdamW, AdamWConfig, global_norm};
 use crate::schedule::Schedule;
+use crate::weights;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
+use std::path::Path;
 
 /// A model in training, with its optimizer and schedule.
 pub struct TrainState {
@@ -87,9 +89,13 @@ impl TrainState {
         loaded.map_err(|e| unfit("put the optimizer's moments back", e))
     }
 
-    /// The parameters in training.
-    pub fn params(&self) -> &Params {
-        self.clip.params()
+    /// Takes the weights of the file `model.weights`, in whichever layout it is.
+    ///
+    /// # Errors
+    /// As [`weights::initialise`].
+    pub fn begin_with(&self, config: &Config, device: &Device) -> Result<()> {
+        weights::initialise(self.clip.params(), config, Path::new(&config.model.weights), device)?;
+        Ok(())
     }
 
     /// The model for evaluation; it follows every update.

@@ -309,9 +309,8 @@ fn search_finds_a_picture_by_itself_and_texts_by_their_scores() {
     // The picture is drawn at five times its size, pixel by pixel.
     let grid = image::open(at("grid.png")).unwrap().to_rgb8();
     let is_at = |left: u32, top: u32| {
-        (0..160).step_by(5).all(|y| {
-            (0..160).step_by(5).all(|x| grid.get_pixel(left + x, top + y) == picture.get_pixel(x / 5, y / 5))
-        })
+        let is_drawn = |x: u32, y: u32| grid.get_pixel(left + x, top + y) == picture.get_pixel(x / 5, y / 5);
+        (0..160).all(|y| (0..160).all(|x| is_drawn(x, y)))
     };
     let places =
         (0..grid.height() - 160).flat_map(|top| (0..grid.width() - 160).map(move |left| (left, top)));
@@ -356,14 +355,13 @@ fn export_begins_another_run() {
         let config = common::config(&["optim.steps=1"]).to_toml().unwrap();
         let file = folder.path().join("next.toml");
         fs_err::write(&file, config).unwrap();
-        let (weights, name) = (format!("model.weights={out}"), format!("from_{layout}"));
-        let train = ["train", "--config", file.to_str().unwrap(), "--data", "data", "--run", &name, "--set"];
-        let (code, _, err) = run(&[&train[..], &[&weights]].concat());
+        let weights = format!("model.weights={out}");
+        let train = ["train", "--config", file.to_str().unwrap(), "--data", "data", "--set", &weights];
+        let (code, _, err) = run(&[&train[..], &["--run", &format!("from_{layout}")]].concat());
         assert_eq!(code, 0, "{err}");
-        let (code, _, err) =
-            run(&[&train[..], &[&weights, "--run", "wide", "--set", "model.embed_dim=17"]].concat());
+        let (code, _, err) = run(&[&train[..], &["--run", "wide", "--set", "model.embed_dim=17"]].concat());
         assert_eq!(code, 2);
-        assert!(err.contains("--run") || err.contains("model.embed_dim"), "{err}");
+        assert!(err.contains("(look at model.embed_dim)") && err.trim_end().lines().count() == 1, "{err}");
     }
 }
 

@@ -45,7 +45,7 @@ fn open_clip(trained: &Trained) -> Value {
     let (vision, text) = (&model.vision, &model.text);
     let ratio = |prefix: &str, width: usize| hidden(trained, prefix) as f64 / width as f64;
     let (mean, std) = trained.config.data.normalize.mean_std();
-    json!({
+    let mut value = json!({
         "model_cfg": {
             "embed_dim": model.embed_dim,
             "quick_gelu": model.activation == Activation::QuickGelu,
@@ -74,7 +74,12 @@ fn open_clip(trained: &Trained) -> Value {
         "preprocess_cfg": {
             "mean": mean, "std": std, "interpolation": "bicubic", "resize_mode": "shortest",
         },
-    })
+    });
+    // A model for SigLIP's loss; the number is replaced by the file's.
+    if trained.clip.params().get("logit_bias").is_some() {
+        value["model_cfg"]["init_logit_bias"] = json!(0.0);
+    }
+    value
 }
 
 fn hugging_face(trained: &Trained) -> Value {
