@@ -37,7 +37,8 @@ pub enum Matched {
 
 /// The lines of a file that say something: not empty, not beginning with `#`; with their numbers from 1.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim()));
+    // Tabs stay: one that nothing follows is a folder that was forgotten.
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim_matches([' ', '\r'])));
     lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 

@@ -1,7 +1,6 @@
 //! L-BFGS (Nocedal and Wright 2006, algorithm 7.5) for a smooth convex function.
 //!
-//! A step is halved until the function falls enough; a pair of differences without positive curvature is
-//! not remembered. Leaves out bounds and functions that are not smooth.
+//! A pair of differences without positive curvature is not remembered. Leaves out bounds and functions that are not smooth.
 
 use std::collections::VecDeque;
 
@@ -13,6 +12,16 @@ const ITERATIONS_MAX: usize = 1000;
 
 /// The largest entry of the gradient at which it stops: about the rounding of a mean in f32.
 const GRADIENT_MAX: f64 = 1e-6;
+
+/// The share of the slope that may be left where a step ends.
+const SLOPE_LEFT: f64 = 0.25;
+
+/// Points that are tried for a step, while the function has not fallen at all and after that.
+const TRIALS_MAX: usize = 30;
+const REFINEMENTS_MAX: usize = 6;
+
+/// A point, the function's value there and its gradient.
+type Point = (Vec<f64>, f64, Vec<f64>);
 
 /// Where it stopped.
 pub(super) struct Minimum {
@@ -84,8 +93,9 @@ fn direction(gradient: &[f64], memory: &VecDeque<Pair>) -> Vec<f64> {
     d
 }
 
-/// Halves the step until the function falls by a ten-thousandth of what its slope promises; `None` when
-/// that never happens, as at the limit of the function's rounding.
+/// A step along `direction` where the function has fallen enough and its slope is near enough to 0 (the strong
+/// conditions of Wolfe), found by the secant of the slopes; else the lowest point that was seen. `None`
+/// when the function never fell, as at the limit of its rounding.
 fn fall(
     at: &[f64],
     value: f64,
@@ -93,18 +103,29 @@ fn fall(
     slope: f64,
     first: f64,
     function: &impl Fn(&[f64]) -> (f64, Vec<f64>),
-) -> Option<(Vec<f64>, f64, Vec<f64>)> {
+) -> Option<Point> {
     let mut step = first;
-    for _ in 0..30 {
+    let mut lowest: Option<Point> = None;
+    for trial in 0..TRIALS_MAX {
+        if lowest.is_some() && trial >= REFINEMENTS_MAX {
+            break;
+        }
         let mut next = at.to_vec();
         add(&mut next, direction, step);
         let (next_value, gradient) = function(&next);
-        if next_value.is_finite() && next_value <= value + 1e-4 * step * slope {
+        let next_slope = dot(direction, &gradient);
+        let has_fallen = next_value.is_finite() && next_value <= value + 1e-4 * step * slope;
+        if has_fallen && next_slope.abs() <= SLOPE_LEFT * slope.abs() {
             return Some((next, next_value, gradient));
         }
-        step *= 0.5;
+        if has_fallen && lowest.as_ref().is_none_or(|(_, value, _)| next_value < *value) {
+            lowest = Some((next, next_value, gradient));
+        }
+        // Where the slope would be 0 if it changed evenly; a convex function's slope only grows.
+        let secant = step * slope / (slope - next_slope);
+        step = if secant.is_finite() { secant.clamp(0.1 * step, 10.0 * step) } else { 0.5 * step };
     }
-    None
+    lowest
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -134,7 +155,7 @@ mod tests {
             (value + sum * sum / 2.0, gradient)
         };
         let minimum = minimise(vec![0.0; 20], function);
-        assert!(minimum.gradient_max <= GRADIENT_MAX && minimum.iterations < 200, "{}", minimum.iterations);
+        assert!(minimum.gradient_max <= GRADIENT_MAX && minimum.iterations < 120, "{}", minimum.iterations);
         assert!(minimum.at.iter().enumerate().all(|(i, x)| (x - i as f64).abs() < 1e-5));
     }
 }
