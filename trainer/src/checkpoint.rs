@@ -119,8 +119,11 @@ impl State {
         let now: BTreeMap<_, _> =
             keys(&config.model, &config.data, &config.loss, &fixed(config))?.into_iter().collect();
         for (key, found) in keys(&self.model, &self.data, &self.loss, &self.fixed)? {
-            // Evaluation and the preset's name do not change what is learned.
-            let is_free = matches!(key.as_str(), "model.preset" | "data.val_split" | "data.val_fraction");
+            // Evaluation, the preset's name and what a run began with do not change what is learned from here.
+            let is_free = matches!(
+                key.as_str(),
+                "model.preset" | "model.weights" | "data.val_split" | "data.val_fraction"
+            );
             let expected = now.get(&key).cloned().unwrap_or_else(|| "none".to_owned());
             if found != expected && !is_free {
                 return Err(mismatch(&key, found, expected));

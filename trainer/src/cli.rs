@@ -1,5 +1,7 @@
 //! The arguments of `trainer` and their help; nothing is done here.
 
+pub(crate) mod trained;
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -22,6 +24,21 @@ pub(crate) enum Command {
     /// Measure retrieval recall of a trained model.
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArguments),
+    /// Classify a folder of pictures by prompts alone.
+    #[command(after_help = trained::ZEROSHOT_HELP)]
+    Zeroshot(trained::ZeroshotArguments),
+    /// Learn a linear classifier on a trained model's image features.
+    #[command(after_help = trained::PROBE_HELP)]
+    Probe(trained::ProbeArguments),
+    /// Find the images that fit a text, and draw them.
+    #[command(after_help = trained::SEARCH_HELP)]
+    Search(trained::SearchArguments),
+    /// Write the features of images and captions as Parquet.
+    #[command(after_help = trained::EMBED_HELP)]
+    Embed(trained::EmbedArguments),
+    /// Write a run's weights for open_clip or for Hugging Face's transformers.
+    #[command(after_help = trained::EXPORT_HELP)]
+    Export(trained::ExportArguments),
     /// Measure what colour histograms alone reach: ridge regression to bags of words.
     Baseline(BaselineArguments),
     /// Draw a run's curves anew from its metrics.jsonl.

@@ -183,14 +183,26 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// [`Error::Tokenizer`] and [`Error::Tensor`].
     pub fn captions(&self, captions: &[&str]) -> Result<(Tensor, Vec<u32>)> {
-        let Encoded { input_ids, eot_positions, length } =
-            self.tokenizer.encode(captions, self.context_length)?;
-        let longest = eot_positions.iter().max().map_or(length, |last| *last as usize + 1);
-        let cut = input_ids.chunks_exact(length).flat_map(|row| &row[..longest]).copied().collect();
-        let input_ids = Tensor::from_vec::<_, u32>(cut, (captions.len(), longest), &self.device)
-            .map_err(Error::tensor("bring a batch's captions to the device"))?;
-        Ok((input_ids, eot_positions))
+        caption_ids(self.tokenizer, self.context_length, &self.device, captions)
     }
+}
+
+/// As [`Tensors::captions`], without a loader.
+///
+/// # Errors
+/// [`Error::Tokenizer`] and [`Error::Tensor`].
+pub fn caption_ids<S: AsRef<str>>(
+    tokenizer: &Tokenizer,
+    context_length: usize,
+    device: &Device,
+    captions: &[S],
+) -> Result<(Tensor, Vec<u32>)> {
+    let Encoded { input_ids, eot_positions, length } = tokenizer.encode(captions, context_length)?;
+    let longest = eot_positions.iter().max().map_or(length, |last| *last as usize + 1);
+    let cut = input_ids.chunks_exact(length).flat_map(|row| &row[..longest]).copied().collect();
+    let input_ids = Tensor::from_vec::<_, u32>(cut, (captions.len(), longest), device)
+        .map_err(Error::tensor("bring a batch's captions to the device"))?;
+    Ok((input_ids, eot_positions))
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn embed_captions(
 }
 
 /// Adds the rows of a (rows, width) tensor, each brought to length 1.
-fn append(features: &mut Features, rows: &Tensor) -> Result<()> {
+pub(crate) fn append(features: &mut Features, rows: &Tensor) -> Result<()> {
     let rows = rows.to_vec2::<f32>().map_err(Error::tensor("read features back"))?;
     for row in rows {
         features.width = row.len();

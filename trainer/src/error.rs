@@ -163,6 +163,14 @@ pub enum Error {
         /// What is missing and what would help.
         reason: String,
     },
+    /// Weights of another program do not fit the model, or the model does not fit their layout.
+    #[error("{path}: {reason}")]
+    Weights {
+        /// The file of weights.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
     /// A plot could not be drawn.
     #[error("could not draw {path}: {reason}")]
     Plot {

@@ -105,6 +105,8 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         let moments = checkpoint::read_optimizer(&latest, &saved, &device)?;
         model.load(weights, moments, checkpoint::read_averaged(&latest, &saved, &device)?, saved.step)?;
         state = State { step: saved.step, samples_seen: saved.samples_seen, loader: saved.loader, ..state };
+    } else if !config.model.weights.is_empty() {
+        model.begin_with(config, &device)?;
     }
     let checkpoints = Checkpoints::of_run(job.run);
     if state.step < total {

@@ -4,6 +4,7 @@
 //! [`fit::train`] is the loop; [`step`] one step of it; [`embed`] and [`retrieval`] are the evaluation.
 //! Leaves out printing, arguments and exit codes, which are the binary's.
 
+pub mod accuracy;
 pub mod baseline;
 pub mod checkpoint;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod fit;
 pub mod fsync;
 pub mod hub;
+pub mod imagefolder;
 pub mod init;
 pub mod loss;
 pub mod metrics;
@@ -21,12 +23,18 @@ pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod plots;
+pub mod probe;
 pub mod resize;
 pub mod retrieval;
 pub mod run;
 pub mod schedule;
+pub mod search;
 pub mod step;
+pub mod table;
 pub mod tensorboard;
 pub mod tokenizer;
+pub mod trained;
+pub mod weights;
+pub mod zeroshot;
 
 pub use error::{Error, Result};

@@ -19,6 +19,11 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         cli::Command::Train(arguments) => commands::train::run(&arguments),
         cli::Command::Eval(arguments) => commands::eval::run(&arguments),
+        cli::Command::Zeroshot(arguments) => commands::zeroshot::run(&arguments),
+        cli::Command::Probe(arguments) => commands::probe::run(&arguments),
+        cli::Command::Search(arguments) => commands::search::run(&arguments),
+        cli::Command::Embed(arguments) => commands::embed::run(&arguments),
+        cli::Command::Export(arguments) => commands::export::run(&arguments),
         cli::Command::Baseline(arguments) => commands::baseline::run(&arguments),
         cli::Command::Plot(arguments) => commands::plot::run(&arguments),
     };

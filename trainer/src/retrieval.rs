@@ -72,6 +72,10 @@ pub struct Retrieval {
     pub image_to_text: Recall,
     /// Text → image: a caption asks for its image.
     pub text_to_image: Recall,
+    /// The middle rank, from 1, of an image's best caption; half of a rank between two.
+    pub median_rank_image_to_text: f64,
+    /// The middle rank, from 1, of a caption's image.
+    pub median_rank_text_to_image: f64,
     /// What a random order of the captions reaches.
     pub chance_image_to_text: Recall,
     /// What a random order of the images reaches.
@@ -81,7 +85,8 @@ pub struct Retrieval {
 /// Recall from the scores `images · captionsᵀ`; `owner[c]` is the image that caption `c` belongs to.
 ///
 /// The rank of a query's best positive is the number of negatives that score at least as high; a score
-/// that is not a number counts as higher. An image without a caption is never found.
+/// that is not a number counts as higher. An image without a caption is never found, and
+/// its rank is behind all captions.
 ///
 /// # Errors
 /// [`Error::Tensor`] when the features do not fit together: widths that differ, an owner out of range.
@@ -118,6 +123,8 @@ pub fn recall(images: &Features, captions: &Features, owner: &[usize]) -> Result
         captions: m,
         image_to_text: shares(&image_ranks),
         text_to_image: shares(&caption_ranks),
+        median_rank_image_to_text: median(image_ranks.iter().map(|rank| (*rank).min(m)).collect()),
+        median_rank_text_to_image: median(caption_ranks),
         chance_image_to_text: chance(&positives, m),
         chance_text_to_image: Recall::from_shares(
             KS.map(|k| if n == 0 { 0.0 } else { k.min(n) as f64 / n as f64 }),
@@ -136,7 +143,7 @@ fn at_least(negative: f32, positive: f32) -> bool {
 }
 
 /// A dot product in eight fixed lanes: the same bits on every thread, and wide enough to vectorise.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
     let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(x, y)| x * y).sum();
@@ -164,6 +171,13 @@ fn shares(ranks: &[usize]) -> Recall {
         if ranks.is_empty() { 0.0 } else { hits as f64 / ranks.len() as f64 }
     };
     Recall::from_shares(KS.map(share))
+}
+
+/// The median of ranks from 0, told from 1; 0 without any.
+fn median(mut ranks: Vec<usize>) -> f64 {
+    ranks.sort_unstable();
+    let Some(last) = ranks.len().checked_sub(1) else { return 0.0 };
+    (ranks[last / 2] + ranks[last.div_ceil(2)]) as f64 / 2.0 + 1.0
 }
 
 /// The chance that one of `p` positives is among the first k of m in random order, averaged over images.
@@ -199,21 +213,29 @@ mod tests {
         (0..count).map(|_| next() as f32 - levels as f32 / 2.0).collect()
     }
 
-    /// Recall by sorting every list, with each tie broken against the positive.
-    fn by_sorting(images: &Features, captions: &Features, owner: &[usize]) -> ([f64; 3], [f64; 3]) {
+    /// Recall and median ranks by sorting every list, with each tie broken against the positive.
+    fn by_sorting(images: &Features, captions: &Features, owner: &[usize]) -> [([f64; 3], f64); 2] {
         let (n, m) = (images.len(), captions.len());
         let score = |i: usize, c: usize| -> f64 {
             images.row(i).iter().zip(captions.row(c)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
-        let found = |mut list: Vec<(f64, bool)>, k: usize| {
+        let place = |mut list: Vec<(f64, bool)>| {
             list.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            list.iter().take(k).any(|(_, positive)| *positive)
+            1 + list.iter().position(|(_, positive)| *positive).unwrap()
         };
-        let images_found =
-            |k| (0..n).filter(|i| found((0..m).map(|c| (score(*i, c), owner[c] == *i)).collect(), k)).count();
-        let captions_found =
-            |k| (0..m).filter(|c| found((0..n).map(|i| (score(i, *c), owner[*c] == i)).collect(), k)).count();
-        (KS.map(|k| images_found(k) as f64 / n as f64), KS.map(|k| captions_found(k) as f64 / m as f64))
+        let told = |mut places: Vec<usize>| {
+            let share =
+                |k: usize| places.iter().filter(|place| **place <= k).count() as f64 / places.len() as f64;
+            let recall = KS.map(share);
+            places.sort_unstable();
+            let half = places.len() / 2;
+            let is_even = places.len().is_multiple_of(2);
+            let low = if is_even { places[half - 1] } else { places[half] };
+            (recall, (low + places[half]) as f64 / 2.0)
+        };
+        let of_images = (0..n).map(|i| place((0..m).map(|c| (score(i, c), owner[c] == i)).collect()));
+        let of_captions = (0..m).map(|c| place((0..n).map(|i| (score(i, c), owner[c] == i)).collect()));
+        [told(of_images.collect()), told(of_captions.collect())]
     }
 
     #[test]
@@ -230,9 +252,11 @@ mod tests {
                 captions.values[c * 11..(c + 1) * 11].copy_from_slice(images.row(*o));
             }
             let result = recall(&images, &captions, &owner).unwrap();
-            let (to_text, to_image) = by_sorting(&images, &captions, &owner);
+            let [(to_text, text_median), (to_image, image_median)] = by_sorting(&images, &captions, &owner);
             assert_eq!(result.image_to_text, Recall::from_shares(to_text), "levels {levels}");
             assert_eq!(result.text_to_image, Recall::from_shares(to_image), "levels {levels}");
+            assert_eq!(result.median_rank_image_to_text, text_median, "levels {levels}");
+            assert_eq!(result.median_rank_text_to_image, image_median, "levels {levels}");
             assert!(result.image_to_text.r1 > 0.0 && result.image_to_text.r1 < 1.0);
         }
     }

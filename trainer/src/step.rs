@@ -14,9 +14,11 @@ use crate::loss::clamp_logit_scale;
 use crate::model::{Clip, Params, ParamsError};
 use crate::optim::{AdamW, AdamWConfig, Gradients};
 use crate::schedule::Schedule;
+use crate::weights;
 use average::Average;
 use candle_core::Device;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A model in training, with its optimizer and schedule.
 pub struct TrainState {
@@ -128,6 +130,18 @@ impl TrainState {
         }
         let loaded = self.optimizer.load_state(&moments.into_iter().collect(), steps);
         loaded.map_err(|e| unfit("put the optimizer's moments back", e))
+    }
+
+    /// Takes the weights of the file `model.weights`, in whichever layout it is.
+    ///
+    /// # Errors
+    /// As [`weights::initialise`].
+    pub fn begin_with(&self, config: &Config, device: &Device) -> Result<()> {
+        weights::initialise(self.clip.params(), config, Path::new(&config.model.weights), device)?;
+        match &self.average {
+            Some(average) => average.begin(&self.clip).map_err(Error::tensor("begin the average of the weights")),
+            None => Ok(()),
+        }
     }
 
     /// The model for evaluation: the average of the weights if there is one, else the weights. It follows

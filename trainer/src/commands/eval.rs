@@ -5,34 +5,24 @@ use crate::cli::EvalArguments;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::process::ExitCode;
-use trainer::checkpoint::{self, Checkpoints};
-use trainer::{Error, data, embed, run, step};
+use trainer::embed;
+use trainer::trained::Trained;
 
 /// Embeds the split and prints recall both ways.
 pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
-    let folder = run_folder(&arguments.run, &arguments.runs_dir);
-    let config = run::read_config(&folder)?;
-    let tokenizer = run::read_tokenizer(&folder)?;
-    let latest = Checkpoints::of_run(&folder).latest()?;
-    let latest = latest.ok_or(Error::NoRun { run: folder, missing: "a complete checkpoint" })?;
-    let state = checkpoint::read_state(&latest)?;
-    let device = config.train.device.open()?;
-    let weights = checkpoint::read_evaluated(&latest, &state, &device)?;
-    let clip = step::load_model(&config, tokenizer.vocab_size(), weights, &device)?;
-    let is_val = arguments.split.as_ref().is_none_or(|split| *split == config.data.val_split);
-    let split = arguments.split.clone().unwrap_or_else(|| config.data.val_split.clone());
-    let fraction = if is_val { config.data.val_fraction } else { 1.0 };
-    let loader = data::open_eval(&config, &arguments.data, &split, fraction)?;
+    let trained = Trained::open(&run_folder(&arguments.run, &arguments.runs_dir))?;
+    let Trained { config, tokenizer, checkpoint, state, device, clip } = &trained;
+    let (split, loader) = trained.open_data(&arguments.data, arguments.split.as_deref())?;
     let is_same_data = loader.fingerprint() == state.loader.fingerprint;
     let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
-    let mut embedded = embed::embed(&clip, &config, &loader, &tokenizer, &device, limit)?;
+    let mut embedded = embed::embed(clip, config, &loader, tokenizer, device, limit)?;
     if arguments.shuffle_captions {
         embedded.shuffle_captions(config.train.seed);
     }
     let found = embedded.recall()?;
     if arguments.json {
         let mut value = report::retrieval(&found);
-        value["checkpoint"] = json!(latest);
+        value["checkpoint"] = json!(checkpoint);
         value["step"] = json!(state.step);
         value["split"] = json!(split);
         value["trained_on_this_data_set"] = json!(is_same_data);
@@ -40,7 +30,7 @@ pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
         report::json(&value);
         return Ok(ExitCode::SUCCESS);
     }
-    report::line(&format!("{} on {} / {split}", latest.display(), arguments.data.display()));
+    report::line(&format!("{} on {} / {split}", checkpoint.display(), arguments.data.display()));
     if !is_same_data {
         report::line(&format!(
             "note: this is not the data set that it was trained on (fingerprint {}, trained on {})",

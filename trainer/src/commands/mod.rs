@@ -1,15 +1,27 @@
 //! One file a command; each is a plain function of its arguments that prints its result.
 
 pub(crate) mod baseline;
+pub(crate) mod embed;
 pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod plot;
+pub(crate) mod probe;
 pub(crate) mod report;
+pub(crate) mod search;
 pub(crate) mod train;
+pub(crate) mod zeroshot;
 
+use crate::cli::trained::RunArguments;
 use std::path::{Path, PathBuf};
+use trainer::trained::Trained;
 
 /// The folder of a run that is named or given as a path.
 fn run_folder(run: &str, runs_dir: &Path) -> PathBuf {
     let named = runs_dir.join(run);
     if named.join("config.toml").is_file() || !Path::new(run).is_dir() { named } else { PathBuf::from(run) }
+}
+
+/// The trained model that a command asks.
+fn open(run: &RunArguments) -> anyhow::Result<Trained> {
+    Ok(Trained::open(&run_folder(&run.run, &run.runs_dir))?)
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use std::io::Write;
+use trainer::accuracy::Accuracy;
 use trainer::retrieval::{Recall, Retrieval};
 
 /// A line of text.
@@ -18,15 +19,20 @@ pub(crate) fn json(value: &Value) {
 /// Recall both ways beside chance.
 pub(crate) fn table(found: &Retrieval) {
     line(&format!("{} images, {} captions", found.images, found.captions));
-    line(&format!("{:16} {:>8} {:>8} {:>8}   chance @1 / @5 / @10", "", "R@1", "R@5", "R@10"));
+    line(&format!(
+        "{:16} {:>8} {:>8} {:>8} {:>8}   chance @1 / @5 / @10",
+        "", "R@1", "R@5", "R@10", "median"
+    ));
     let rows = [
-        ("image to text", found.image_to_text, found.chance_image_to_text),
-        ("text to image", found.text_to_image, found.chance_text_to_image),
+        ("image to text", found.image_to_text, found.median_rank_image_to_text, found.chance_image_to_text),
+        ("text to image", found.text_to_image, found.median_rank_text_to_image, found.chance_text_to_image),
     ];
-    for (name, recall, chance) in rows {
+    for (name, recall, median, chance) in rows {
         let [r1, r5, r10] = recall.shares().map(|share| 100.0 * share);
         let [c1, c5, c10] = chance.shares().map(|share| 100.0 * share);
-        line(&format!("{name:16} {r1:7.2}% {r5:7.2}% {r10:7.2}%   {c1:.2}% / {c5:.2}% / {c10:.2}%"));
+        line(&format!(
+            "{name:16} {r1:7.2}% {r5:7.2}% {r10:7.2}% {median:8.1}   {c1:.2}% / {c5:.2}% / {c10:.2}%"
+        ));
     }
 }
 
@@ -38,10 +44,36 @@ pub(crate) fn retrieval(found: &Retrieval) -> Value {
         "captions": found.captions,
         "image_to_text": found.image_to_text,
         "text_to_image": found.text_to_image,
+        "median_rank": {
+            "image_to_text": found.median_rank_image_to_text,
+            "text_to_image": found.median_rank_text_to_image,
+        },
         "chance": {"image_to_text": found.chance_image_to_text, "text_to_image": found.chance_text_to_image},
         "times_chance": {
             "image_to_text": times(found.image_to_text, found.chance_image_to_text),
             "text_to_image": times(found.text_to_image, found.chance_text_to_image),
         },
     })
+}
+
+/// Accuracy beside chance, by class where that is asked for, and what is confused.
+pub(crate) fn accuracy(found: &Accuracy, per_class: bool) {
+    let chance = |k: usize| 100.0 * k.min(found.classes) as f64 / found.classes.max(1) as f64;
+    for (name, share, k) in [("top-1", found.top1, 1), ("top-5", found.top5, 5)] {
+        line(&format!("{name:16} {:7.2}%   chance {:.2}%", 100.0 * share, chance(k)));
+    }
+    line(&format!("{:16} {:7.2}%", "mean per class", 100.0 * found.mean_per_class));
+    if per_class {
+        line(&format!("{:>8} {:>8} {:>8}  class", "top-1", "top-5", "images"));
+        for class in &found.per_class {
+            let (top1, top5) = (100.0 * class.top1, 100.0 * class.top5);
+            line(&format!("{top1:7.2}% {top5:7.2}% {:8}  {}", class.images, class.class));
+        }
+    }
+    if !found.confusions.is_empty() {
+        line("confused most often:");
+    }
+    for pair in &found.confusions {
+        line(&format!("{:8}  {} taken for {}", pair.images, pair.class, pair.taken_for));
+    }
 }

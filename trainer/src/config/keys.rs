@@ -35,6 +35,7 @@ const STEPS: Kind = Whole(0, 1_000_000_000);
 /// Every key with what it takes.
 const KEYS: &[(&str, Kind)] = &[
     ("model.preset", Word(&super::preset::PRESETS)),
+    ("model.weights", AnyText),
     ("model.embed_dim", WIDTH),
     ("model.temperature", Number(0.01, 1.0)),
     ("model.learn_temperature", Bool),

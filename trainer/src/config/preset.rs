@@ -15,6 +15,9 @@ use toml::{Table, Value};
 pub struct ModelConfig {
     /// The preset that the sizes started from; for the reader only.
     pub preset: String,
+    /// A safetensors file, of open_clip or Hugging Face's CLIP, that a new run begins with; empty: drawn from the seed.
+    #[serde(default)]
+    pub weights: String,
     /// Width of the shared space.
     pub embed_dim: usize,
     /// Temperature at the start; the logit scale starts at its inverse.
@@ -96,6 +99,7 @@ fn preset(name: &str) -> Option<ModelConfig> {
     let activation = Activation::Gelu;
     Some(ModelConfig {
         preset: name.into(),
+        weights: String::new(),
         embed_dim,
         temperature: 0.07,
         learn_temperature: true,

@@ -10,7 +10,7 @@
 #[macro_use]
 mod simd;
 mod buffer;
-mod gemm;
+pub(crate) mod gemm;
 mod lanes;
 mod recycle;
 mod sink;

@@ -25,6 +25,12 @@ impl Average {
         &self.model
     }
 
+    /// Takes the weights of `clip` as they are.
+    pub(super) fn begin(&self, clip: &Clip) -> Result<()> {
+        let pairs = self.model.params().iter().zip(clip.params().iter());
+        pairs.map(|(average, param)| average.var.set(&param.var.as_detached_tensor())).collect()
+    }
+
     /// Takes in the weights of `clip` after `steps` steps.
     pub(super) fn follow(&self, clip: &Clip, steps: u64) -> Result<()> {
         let keep = keep(self.decay, steps);

@@ -130,6 +130,11 @@ impl Tokenizer {
         self.vocab_size
     }
 
+    /// The ids that begin and end every caption.
+    pub fn markers(&self) -> (u32, u32) {
+        (self.start, self.end)
+    }
+
     /// The bytes of its `tokenizer.json`.
     pub fn json(&self) -> &[u8] {
         &self.json

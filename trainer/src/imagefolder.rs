@@ -1,0 +1,174 @@
+//! Labelled pictures as files: a folder with one folder a class, as ImageNet's validation set is kept.
+//!
+//! A picture becomes model input as CLIP's own evaluation makes it: the shorter side resized to the model's
+//! size (bicubic, averaged where it shrinks), the middle cut out, normalised. EXIF orientation is not
+//! looked at, as by torchvision's ImageFolder. Leaves out formats other than JPEG and PNG, and labels that
+//! are not folders.
+
+use crate::error::{Error, Result};
+use image::imageops::{self, FilterType};
+use image::{ImageReader, RgbImage};
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+/// Endings of the files that are read, in lower case.
+const ENDINGS: [&str; 3] = ["jpg", "jpeg", "png"];
+
+/// The pictures of a folder and their classes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFolder {
+    /// The folder.
+    pub root: PathBuf,
+    /// The names of its class folders, sorted by their bytes.
+    pub directories: Vec<String>,
+    /// The pictures, sorted by class and path.
+    pub files: Vec<PathBuf>,
+    /// The number of each picture's class folder.
+    pub labels: Vec<usize>,
+    /// Files that are neither JPEG nor PNG by their ending, and were left out.
+    pub others: usize,
+}
+
+impl ImageFolder {
+    /// Lists the pictures below each folder in `root`, and reads none.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there is no class folder or no picture; [`Error::Io`].
+    pub fn open(root: &Path) -> Result<Self> {
+        let io = || Error::io("list the pictures");
+        let mut directories = Vec::new();
+        for entry in fs_err::read_dir(root).map_err(io())? {
+            let path = entry.map_err(io())?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') {
+                directories.push(name);
+            }
+        }
+        directories.sort();
+        let mut folder =
+            Self { root: root.to_path_buf(), directories, files: vec![], labels: vec![], others: 0 };
+        for label in 0..folder.directories.len() {
+            let mut files = Vec::new();
+            folder.others += list(&root.join(&folder.directories[label]), &mut files)?;
+            files.sort();
+            folder.labels.extend(files.iter().map(|_| label));
+            folder.files.extend(files);
+        }
+        if folder.files.is_empty() {
+            let reason = "it has no folder with JPEG or PNG files in it; one folder a class is wanted".into();
+            return Err(Error::Data { data: root.to_path_buf(), reason });
+        }
+        Ok(folder)
+    }
+}
+
+/// Adds the pictures below `folder`, at any depth; the number of other files.
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<usize> {
+    let io = || Error::io("list the pictures");
+    let mut others = 0;
+    for entry in fs_err::read_dir(folder).map_err(io())? {
+        let path = entry.map_err(io())?.path();
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        if path.is_dir() {
+            others += list(&path, files)?;
+        } else if ENDINGS.contains(&ending.as_str()) {
+            files.push(path);
+        } else {
+            others += 1;
+        }
+    }
+    Ok(others)
+}
+
+/// The picture of a file, whichever of the formats its bytes say it has.
+///
+/// # Errors
+/// [`Error::DamagedFile`] naming the file; [`Error::Io`].
+pub fn decode(path: &Path) -> Result<RgbImage> {
+    let bytes = fs_err::read(path).map_err(Error::io("read a picture"))?;
+    let damaged = |reason: String| Error::DamagedFile { path: path.to_path_buf(), reason };
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let picture = reader.map_err(|e| damaged(e.to_string()))?.decode().map_err(|e| damaged(e.to_string()))?;
+    Ok(picture.to_rgb8())
+}
+
+/// The middle of a picture as model input: 3 × size × size values, normalised.
+pub fn pixel_values(picture: &RgbImage, size: usize, (mean, std): ([f32; 3], [f32; 3])) -> Vec<f32> {
+    let middle = middle(picture, size);
+    let area = size * size;
+    let mut values = vec![0f32; 3 * area];
+    for (place, pixel) in middle.pixels().enumerate() {
+        for channel in 0..3 {
+            let value = f32::from(pixel.0[channel]) / 255.0;
+            values[channel * area + place] = (value - mean[channel]) / std[channel];
+        }
+    }
+    values
+}
+
+/// The middle square of a picture whose shorter side is brought to `size`, which the configuration bounds.
+fn middle(picture: &RgbImage, size: usize) -> RgbImage {
+    let (width, height) = (picture.width().max(1) as usize, picture.height().max(1) as usize);
+    let short = width.min(height);
+    // The longer side is cut to a whole number, as torchvision's Resize does.
+    let scaled = |side: usize| (if side == short { size } else { size * side / short }) as u32;
+    let (width, height) = (scaled(width), scaled(height));
+    let resized = imageops::resize(picture, width, height, FilterType::CatmullRom);
+    let start = |side: u32| ((f64::from(side) - size as f64) / 2.0).round_ties_even() as u32;
+    imageops::crop_imm(&resized, start(width), start(height), size as u32, size as u32).to_image()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    /// Red grows to the right, green downwards.
+    fn ramp(width: u32, height: u32) -> RgbImage {
+        let part = |at: u32, of: u32| (at * 255 / of.max(1)) as u8;
+        RgbImage::from_fn(width, height, |x, y| Rgb([part(x, width), part(y, height), 7]))
+    }
+
+    #[test]
+    fn the_middle_is_cut_as_torchvision_cuts_it() {
+        // 2 × 1 in proportion: columns 16 to 47 of 64 are left.
+        let cut = middle(&ramp(128, 64), 32);
+        assert_eq!(cut.dimensions(), (32, 32));
+        let (left, right) = (cut.get_pixel(0, 0).0[0], cut.get_pixel(31, 0).0[0]);
+        assert!(left.abs_diff(64) <= 3 && right.abs_diff(190) <= 3, "{left} {right}");
+        // Neither enlarging nor extreme proportions fail.
+        for (width, height) in [(1, 1), (3, 500), (500, 1), (31, 33)] {
+            assert_eq!(middle(&ramp(width, height), 32).dimensions(), (32, 32));
+        }
+    }
+
+    #[test]
+    fn values_are_planar_and_normalised() {
+        let picture = RgbImage::from_pixel(5, 9, Rgb([255, 0, 51]));
+        let values = pixel_values(&picture, 4, ([0.5, 0.5, 0.0], [0.5, 0.25, 0.1]));
+        for (channel, expected) in [1.0, -2.0, 2.0].into_iter().enumerate() {
+            assert!(values[channel * 16..][..16].iter().all(|v| (v - expected).abs() < 1e-6));
+        }
+    }
+
+    #[test]
+    fn classes_are_folders_and_files_are_told_by_their_ending_and_bytes() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        assert!(ImageFolder::open(root.path()).unwrap_err().to_string().contains("one folder a class"));
+        for folder in ["b/deep", "a", ".hidden"] {
+            fs_err::create_dir_all(at(folder)).unwrap();
+        }
+        for name in ["b/deep/2.png", "b/1.JPEG", "a/z.jpg", "a/notes.txt", ".hidden/x.png", "stray.png"] {
+            // Whatever the name says, these bytes are a PNG.
+            ramp(4, 4).save_with_format(at(name), image::ImageFormat::Png).unwrap();
+        }
+        let folder = ImageFolder::open(root.path()).unwrap();
+        assert_eq!(folder.directories, ["a", "b"]);
+        assert_eq!(folder.files, [at("a/z.jpg"), at("b/1.JPEG"), at("b/deep/2.png")]);
+        assert_eq!((folder.labels, folder.others), (vec![0, 1, 1], 1));
+        assert_eq!(decode(&folder.files[1]).unwrap(), ramp(4, 4));
+        fs_err::write(at("a/z.jpg"), b"\xff\xd8\xff and no more").unwrap();
+        assert!(decode(&at("a/z.jpg")).unwrap_err().to_string().contains("z.jpg is damaged"));
+    }
+}

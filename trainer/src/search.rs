@@ -1,0 +1,120 @@
+//! Search: the images of a data set nearest to a text or to another picture, and a sheet of them.
+//!
+//! Every image is compared; leaves out approximate indexes and features that are kept between searches.
+
+use crate::error::{Error, Result};
+use crate::retrieval::{Features, dot};
+use crate::trained::Trained;
+use loader::{Loader, LoaderConfig, Order, Output, Remainder, Selection};
+use picture::{Sheet, Tile};
+use serde::Serialize;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// An image that was found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Hit {
+    /// The image's key.
+    pub key: String,
+    /// The cosine between the image and the query.
+    pub score: f32,
+    /// The captions that the data set has for it.
+    pub captions: Vec<String>,
+}
+
+/// The `count` best images for each query, the best first, and how many were compared. Of equal scores the
+/// image that the data set has first is the better.
+///
+/// # Errors
+/// [`Error::Loader`] and [`Error::Tensor`], also when a score is not a number.
+pub fn search(
+    trained: &Trained,
+    loader: &Loader,
+    queries: &Features,
+    count: usize,
+    limit: Option<usize>,
+) -> Result<(usize, Vec<Vec<Hit>>)> {
+    let mut found: Vec<Vec<Hit>> = vec![Vec::new(); queries.len()];
+    let compared = trained.each_batch(loader, limit, &mut |batch, images, features| {
+        for image in 0..images {
+            for (query, hits) in found.iter_mut().enumerate() {
+                let score = dot(features.row(image), queries.row(query));
+                if score.is_nan() {
+                    let source = candle_core::Error::Msg("a score is not a number".into());
+                    return Err(Error::Tensor { doing: "compare images with a query", source });
+                }
+                let place = hits.partition_point(|hit| hit.score >= score);
+                if place < count {
+                    hits.truncate(count - 1);
+                    let captions = batch.captions(image).map(str::to_owned).collect();
+                    hits.insert(place, Hit { key: batch.key(image).to_owned(), score, captions });
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok((compared, found))
+}
+
+/// Draws the hits with their keys, scores and first captions: a grid for one query, a row for each of several.
+///
+/// # Errors
+/// [`Error::Loader`], and [`Error::Data`] when a key is not in the split.
+pub fn sheet(data: &Path, split: &str, queries: &[String], found: &[Vec<Hit>]) -> Result<Sheet> {
+    let keys: BTreeSet<String> = found.iter().flatten().map(|hit| hit.key.clone()).collect();
+    let pictures = pictures(data, split, keys)?;
+    let mut tiles = Vec::new();
+    for (query, hits) in queries.iter().zip(found) {
+        for hit in hits {
+            let (pixels, height, width) = pictures.get(&hit.key).ok_or_else(|| Error::Data {
+                data: data.to_path_buf(),
+                reason: format!("the split {split:?} has no sample {}", hit.key),
+            })?;
+            let score = match queries {
+                [_] => format!("{:.3}", hit.score),
+                _ => format!("{:.3}  {query}", hit.score),
+            };
+            let captions = [score].into_iter().chain(hit.captions.first().cloned()).collect();
+            let (pixels, height, width) = (pixels.clone(), *height, *width);
+            tiles.push(Tile { pixels, height, width, title: hit.key.clone(), captions });
+        }
+    }
+    let (heading, columns) = match queries {
+        [query] => (query.clone(), 0),
+        _ => (format!("{} queries", queries.len()), found.iter().map(Vec::len).max().unwrap_or(0)),
+    };
+    Ok(Sheet { heading, columns: columns.min(64), tiles, tile_size: 160, ..Sheet::default() })
+}
+
+/// Interleaved pixels, height and width of the samples with these keys.
+fn pictures(
+    data: &Path,
+    split: &str,
+    keys: BTreeSet<String>,
+) -> Result<HashMap<String, (Vec<u8>, usize, usize)>> {
+    let mut pictures = HashMap::new();
+    if keys.is_empty() {
+        return Ok(pictures);
+    }
+    let config = LoaderConfig {
+        split: split.to_owned(),
+        batch_size: keys.len().min(64),
+        remainder: Some(Remainder::PadLast),
+        order: Order::None,
+        selection: Selection { keys: Some(Arc::new(keys)), ..Selection::default() },
+        output: Output::U8,
+        ..LoaderConfig::default()
+    };
+    let loader = Loader::open(data, config).map_err(Error::loader("open the images that were found"))?;
+    for batch in loader.epoch(0).map_err(Error::loader("begin to read the images that were found"))? {
+        let batch = batch.map_err(Error::loader("read the images that were found"))?;
+        let (height, width) = (batch.height(), batch.width());
+        let plane = height * width;
+        for (i, planar) in batch.u8().chunks_exact(3 * plane).enumerate().take(batch.valid_count()) {
+            let pixels = (0..3 * plane).map(|place| planar[place % 3 * plane + place / 3]).collect();
+            pictures.insert(batch.key(i).to_owned(), (pixels, height, width));
+        }
+    }
+    Ok(pictures)
+}
