@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod periodicity;
 pub mod plots;
 pub mod resize;
 pub mod retrieval;
