@@ -10,6 +10,7 @@ use crate::embed;
 use crate::error::{Error, Result};
 use crate::fsync;
 use crate::metrics::{self, MetricsLog, Row, TrainRow, ValRow};
+use crate::periodicity::watch::Watch;
 use crate::plots;
 use crate::run::RunFolder;
 use crate::step::{NotFinite, StepResult, TrainState};
@@ -30,6 +31,8 @@ pub trait Reporter {
     fn evaluated(&mut self, row: &ValRow);
     /// A checkpoint was written.
     fn saved(&mut self, checkpoint: &Path);
+    /// Something that the person who trains should know; the run goes on.
+    fn warned(&mut self, message: &str);
 }
 
 /// What a run needs.
@@ -112,6 +115,7 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         log,
         checkpoints,
         window: Window::new(),
+        watch: Watch::default(),
         reporter,
     };
     fit.run()
@@ -155,6 +159,7 @@ struct Fit<'a> {
     log: MetricsLog,
     checkpoints: Checkpoints,
     window: Window,
+    watch: Watch,
     reporter: &'a mut dyn Reporter,
 }
 
@@ -187,8 +192,18 @@ impl Fit<'_> {
                 }
                 self.rhythm()?;
             }
+            self.epoch_ended();
         }
         self.finish()
+    }
+
+    /// Looks for a loss that repeats with the epoch.
+    fn epoch_ended(&mut self) {
+        let batches = self.loader.batch_count().max(1);
+        let (finished, epochs) = (self.state.step / batches, self.total / batches);
+        if let Some(message) = self.watch.look(self.job.run, finished, epochs) {
+            self.reporter.warned(&message);
+        }
     }
 
     /// One optimizer step, its counters and its row.
@@ -277,6 +292,7 @@ impl Fit<'_> {
             captions: found.captions,
             image_to_text: found.image_to_text.shares(),
             text_to_image: found.text_to_image.shares(),
+            loss: embedded.loss(self.model.evaluated(), config.data.batch_size)?,
             time: metrics::now(),
         };
         self.reporter.evaluated(&row);

@@ -2,6 +2,7 @@
 
 pub(crate) mod baseline;
 pub(crate) mod eval;
+pub(crate) mod periodicity;
 pub(crate) mod plot;
 pub(crate) mod report;
 pub(crate) mod train;

@@ -14,6 +14,8 @@ enum Kind {
     AnyText,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// An order of samples, as the loader reads it.
+    SampleOrder,
     /// true or false.
     Bool,
     /// A whole number in these bounds.
@@ -25,7 +27,7 @@ enum Kind {
     /// A number in these bounds, the upper one left out.
     Below(f64, f64),
 }
-use Kind::{Above, AnyText, Below, Bool, Number, Text, Whole, Word};
+use Kind::{Above, AnyText, Below, Bool, Number, SampleOrder, Text, Whole, Word};
 
 const WIDTH: Kind = Whole(1, 16_384);
 const STEPS: Kind = Whole(0, 1_000_000_000);
@@ -52,7 +54,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("data.val_fraction", Above(0.0, 1.0)),
     ("data.batch_size", Whole(2, 65_536)),
     ("data.captions", Word(&["random", "first"])),
-    ("data.order", Word(&["global", "none"])),
+    ("data.order", SampleOrder),
     ("data.normalize", Word(&["clip", "imagenet", "half"])),
     ("data.shuffle_captions", Bool),
     ("tokenizer.source", AnyText),
@@ -91,6 +93,7 @@ impl Kind {
             Text => value.as_str().is_some_and(|s| !s.is_empty()),
             AnyText => value.is_str(),
             Word(words) => value.as_str().is_some_and(|s| words.contains(&s)),
+            SampleOrder => value.as_str().is_some_and(|s| s.parse::<loader::Order>().is_ok()),
             Bool => value.is_bool(),
             Whole(low, high) => value.as_integer().is_some_and(|n| low <= n && n <= high),
             Number(low, high) => within(&|x| low <= x && x <= high),
@@ -104,6 +107,9 @@ impl Kind {
             Text => "a string that is not empty".into(),
             AnyText => "a string".into(),
             Word(words) => format!("one of \"{}\"", words.join("\", \"")),
+            SampleOrder => {
+                "\"global\", \"none\", \"auto\", \"block:SAMPLESxBLOCKS\" or \"shard-buffer:SAMPLES\"".into()
+            }
             Bool => "true or false".into(),
             Whole(low, i64::MAX) => format!("a whole number from {low} on"),
             Whole(low, high) => format!("a whole number from {low} to {high}"),
