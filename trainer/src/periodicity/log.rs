@@ -195,3 +195,72 @@ fn rows(path: &Path, text: &str) -> Result<Vec<LogRow>> {
     }
     Ok(by_step.into_iter().map(|(step, (epoch, loss))| (step, epoch, loss)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of every so many steps, whose loss is the step within its epoch.
+    fn thinned(epochs: u64, steps: u64, every: u64) -> Vec<LogRow> {
+        (1..=epochs * steps)
+            .filter(|step| *step == 1 || step.is_multiple_of(every))
+            .map(|step| (step, Some((step - 1) / steps), ((step - 1) % steps) as f64))
+            .collect()
+    }
+
+    #[test]
+    fn the_length_of_an_epoch_is_found_exactly_or_within_a_row() {
+        for steps in [17, 30, 63, 100, 1001] {
+            assert_eq!(LossLog::new("", &thinned(4, steps, 1), None).unwrap().steps_per_epoch, steps as f64);
+        }
+        for (epochs, steps, every) in [(6, 200, 10), (6, 203, 10), (9, 1000, 7), (3, 333, 9)] {
+            let found = LossLog::new("", &thinned(epochs, steps, every), None).unwrap().steps_per_epoch;
+            assert!((found - steps as f64).abs() <= every as f64 / 2.0, "{steps} every {every}: {found}");
+        }
+        // Steps that take batches of two epochs at once: half a step more in each.
+        let halves: Vec<LogRow> = (1..=101).map(|s| (s, Some(((s - 1) as f64 / 20.5) as u64), 0.0)).collect();
+        let found = LossLog::new("", &halves, None).unwrap().steps_per_epoch;
+        assert!((20.25..=20.75).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn the_grid_holds_whole_epochs_after_the_first_in_their_places() {
+        let mut rows = thinned(5, 63, 1);
+        rows.truncate(4 * 63 + 40);
+        let grid = LossLog::new("", &rows, None).unwrap().grid(CELLS_MAX, usize::MAX).unwrap();
+        assert_eq!((grid.epochs, grid.cells), (3, 63));
+        assert!(grid.rows().all(|row| row.iter().enumerate().all(|(cell, loss)| *loss == cell as f64)));
+        let small = LossLog::new("", &rows, None).unwrap().grid(21, 2).unwrap();
+        assert_eq!((small.epochs, small.cells), (2, 21));
+        assert!(small.rows().all(|row| (0..21).all(|cell| row[cell] == (3 * cell + 1) as f64)));
+        // A row every ten steps of 203, so that the rows' places differ from epoch to epoch.
+        let sparse =
+            LossLog::new("", &thinned(6, 203, 10), None).unwrap().grid(CELLS_MAX, usize::MAX).unwrap();
+        assert_eq!((sparse.epochs, sparse.cells), (5, 20));
+        let off = |(cell, loss): (usize, &f64)| (loss / 203.0 - (cell as f64 + 0.5) / 20.0).abs();
+        assert!(sparse.rows().flat_map(|row| row.iter().enumerate().map(off)).all(|off| off < 0.08));
+    }
+
+    #[test]
+    fn a_cell_without_a_row_lies_between_its_neighbours() {
+        let row = [(0.05, 1.0), (0.15, 2.0), (0.45, 5.0), (0.95, 10.0)];
+        let cells = on_cells(&row, 10);
+        let expected = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0];
+        assert!(cells.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{cells:?}");
+    }
+
+    #[test]
+    fn the_later_of_two_rows_counts_and_what_is_no_loss_does_not() {
+        let path = Path::new("x.jsonl");
+        let text = "{\"kind\":\"train\",\"step\":1,\"epoch\":0,\"loss\":3}\n{\"kind\":\"val\",\"step\":1,\"loss\":9}\n\
+                    {\"step\":2,\"loss\":null}\n[1]\n{\"step\":2,\"epoch\":0.5,\"loss\":1}\n{\"step\":1,\"loss\":4}\n{\"st";
+        assert_eq!(rows(path, text).unwrap(), [(1, None, 4.0), (2, None, 1.0)]);
+        assert!(rows(path, &format!("{text}\n")).is_err());
+        assert!(LossLog::new("empty", &[], None).unwrap_err().to_string().contains("no row"));
+        for length in [0.0, f64::NAN, f64::INFINITY] {
+            assert!(LossLog::new("", &thinned(3, 20, 1), Some(length)).is_err());
+        }
+        let uneven = [(1, Some(0), 0.0), (2, Some(1), 0.0), (10, Some(2), 0.0), (11, Some(9), 0.0)];
+        assert!(LossLog::new("", &uneven, None).unwrap_err().to_string().contains("not of one length"));
+    }
+}

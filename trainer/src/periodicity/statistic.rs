@@ -77,3 +77,23 @@ impl Rings {
         explained / self.energy
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_constant_in_each_bin_is_explained_and_turned_it_is_not() {
+        let edges = bins(60);
+        assert_eq!((edges.len() - 1, edges[1]), (BINS_MAX, 3));
+        assert_eq!(bins(10), [0, 3, 6, 10]);
+        let row: Vec<f64> = (0..60).map(|cell| if (cell / 3) % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        let rings = Rings::new(&Grid { epochs: 3, cells: 60, values: row.repeat(3) });
+        assert!((rings.share(|_| 0) - 1.0).abs() < 1e-12);
+        // All turned alike by two bins: the same; one turned by one bin: two against one.
+        assert!((rings.share(|_| 6) - 1.0).abs() < 1e-12);
+        assert!((rings.share(|epoch| if epoch == 0 { 3 } else { 0 }) - 1.0 / 9.0).abs() < 1e-12);
+        let flat = Rings::new(&Grid { epochs: 2, cells: 30, values: vec![0.0; 60] });
+        assert_eq!(flat.share(|_| 0), 0.0);
+    }
+}

@@ -55,13 +55,11 @@ pub fn words(report: &Report) -> String {
             format!("No period of an epoch (p {p}, {percent:.1} % of the variance above chance).")
         }
     };
-    match sawtooth(report) {
-        Some((drop, p)) => format!(
-            "{first} Apart from that the loss drops by {drop:.3} at each epoch's start (p {}): a model that memorises, \
-             which no order removes.",
-            p_text(p)
-        ),
-        None => first,
+    let Some((drop, p)) = sawtooth(report) else { return first };
+    let drop = format!("the loss drops by {drop:.3} at each epoch's start (p {})", p_text(p));
+    match report.verdict {
+        Verdict::Period => format!("{first} With it {drop}; the period alone may do that."),
+        _ => format!("{first} Apart from that {drop}: a model that memorises, which no order removes."),
     }
 }
 

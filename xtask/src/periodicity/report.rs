@@ -42,7 +42,7 @@ pub(super) fn document(sections: &[Section], options: &Options, root: &Path) -> 
     text.push_str(
         "Variance: of the loss less each epoch's trend and what one bin of positions carries over to the next, the share\n\
          that the position in the epoch explains, less its mean when each epoch is turned by itself; mean over the seeds.\n\
-         p: Fisher's, over the seeds. Sawtooth: the drop at an epoch's start. Loss and recall on held-out samples, last\n\
+         p: Fisher's, over the seeds. Sawtooth: the drop at an epoch's start, which a period may cause too. Loss and recall on held-out samples, last\n\
          step; ± is the standard deviation over the seeds.\n",
     );
     Ok(text)
