@@ -49,12 +49,14 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
     /// Chosen from the palette by the series' place where none.
     pub colour: Option<Colour>,
+    /// A faint band below the line: (x, low, high) in order of x; empty for none.
+    pub band: Vec<(f64, f64, f64)>,
 }
 
 impl Series {
     /// A series in the palette's next colour.
     pub fn new(name: &str, points: Vec<(f64, f64)>) -> Self {
-        Self { name: name.into(), points, colour: None }
+        Self { name: name.into(), points, ..Self::default() }
     }
 }
 
@@ -72,6 +74,8 @@ pub struct Panel {
     /// The weight of the past in an exponential moving average, within 0..1: the average is drawn
     /// over a faint raw line. None or 0 draws the raw line alone.
     pub smoothing: Option<f64>,
+    /// The range of a linear y axis, for panels that are to be compared; fitted to the values where none.
+    pub y_range: Option<(f64, f64)>,
     /// The lines, the later over the earlier.
     pub series: Vec<Series>,
 }
@@ -191,6 +195,7 @@ impl Panel {
         };
         self.draw_axes(picture, &scale);
         let lines = || self.series.iter().enumerate().map(|(number, series)| (series, self.colour(number)));
+        lines().for_each(|(series, colour)| draw_band(picture, &scale, &series.band, colour));
         let Some(weight) = self.smoothing.filter(|weight| *weight > 0.0).map(|weight| weight.min(0.9999))
         else {
             lines().for_each(|(series, colour)| draw_line(picture, &scale, &series.points, 1.7, colour, 1.0));
@@ -216,8 +221,17 @@ impl Panel {
                 y = (y.0.min(value), y.1.max(value));
             }
         }
+        for &(_, low, high) in self.series.iter().flat_map(|series| &series.band) {
+            for value in [low, high].into_iter().filter_map(|value| axis_value(value, self.log_y)) {
+                y = (y.0.min(value), y.1.max(value));
+            }
+        }
         if x.0 > x.1 {
             return None;
+        }
+        let is_range = |(low, high): &(f64, f64)| high > low && low.is_finite() && high.is_finite();
+        if let Some(y) = self.y_range.filter(is_range).filter(|_| !self.log_y) {
+            return Some(Scale { area, x: widened(x), y, log_y: false });
         }
         // A loss or a rate is read against zero where zero is near.
         let near_zero = !self.log_y && y.0 >= 0.0 && y.0 < 0.35 * y.1;
@@ -299,6 +313,26 @@ fn smoothed(points: &[(f64, f64)], weight: f64) -> Vec<(f64, f64)> {
         (x, sum / total)
     };
     points.iter().map(average).collect()
+}
+
+/// Fills the band column by column of pixels, between straight lines from one of its points to the next.
+fn draw_band(picture: &mut Picture, scale: &Scale, band: &[(f64, f64, f64)], colour: Colour) {
+    const OPACITY: f32 = 0.16;
+    let Area { top, height, .. } = scale.area;
+    for pair in band.windows(2) {
+        let places = [pair[0], pair[1]].map(|(x, low, high)| {
+            axis_value(x, false).and_then(|x| Some((scale.x(x), scale.y(low)?, scale.y(high)?)))
+        });
+        let [Some((left, low, high)), Some((right, low_end, high_end))] = places else { continue };
+        for column in left.round() as i64..right.round() as i64 {
+            let part = (column as f32 - left) / (right - left).max(1e-6);
+            let at = |from: f32, to: f32| (from + (to - from) * part.clamp(0.0, 1.0)).round() as i64;
+            let (bottom, above) = (at(low, low_end), at(high, high_end));
+            for row in above.max(top)..bottom.min(top + height) {
+                picture.blend(column, row, colour, OPACITY);
+            }
+        }
+    }
 }
 
 /// Draws the runs of drawable points. Of the points that share a column of pixels only the first,
@@ -420,6 +454,26 @@ mod tests {
         };
         let place = |part: f64| LEFT + ((400 - LEFT - RIGHT) as f64 * part) as i64;
         assert!(inked(place(0.3)) && !inked(place(0.5)) && inked(place(0.7)));
+    }
+
+    #[test]
+    fn a_band_lies_below_its_line_and_a_given_range_holds() {
+        let points: Vec<(f64, f64)> = (0..50).map(|x| (f64::from(x), 0.0)).collect();
+        let band: Vec<(f64, f64, f64)> = points.iter().map(|&(x, _)| (x, -0.5, 0.5)).collect();
+        let inked = |y_range| {
+            let series = Series { band: band.clone(), ..Series::new("", points.clone()) };
+            let picture = chart(Panel { y_range, ..Panel::new("", vec![series]) }).draw().unwrap();
+            let x = (LEFT + 100) as usize;
+            let column = (0..picture.height() as usize).map(|y| (y * picture.width() as usize + x) * 3);
+            column.filter(|&at| picture.pixels()[at + 2] > picture.pixels()[at].saturating_add(20)).count()
+        };
+        // Half of the plot's hundred pixels where the range is twice the band, a tenth where it is ten times.
+        assert!((45..=55).contains(&inked(Some((-1.0, 1.0)))), "{}", inked(Some((-1.0, 1.0))));
+        assert!((8..=14).contains(&inked(Some((-5.0, 5.0)))), "{}", inked(Some((-5.0, 5.0))));
+        assert!(inked(None) > 60);
+        for odd in [(1.0, 1.0), (f64::NAN, 1.0), (f64::NEG_INFINITY, 1.0)] {
+            assert_eq!(inked(Some(odd)), inked(None));
+        }
     }
 
     #[test]

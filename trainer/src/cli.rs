@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 2 it could not run; 130 stopped by Ctrl-C or SIGTERM with a checkpoint saved.";
+Exit codes: 0 done; 1 a negative answer (periodicity found a period); 2 it could not run; 130 stopped by Ctrl-C or SIGTERM with a checkpoint saved.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -43,6 +43,9 @@ pub(crate) enum Command {
     Baseline(BaselineArguments),
     /// Draw a run's curves anew from its metrics.jsonl.
     Plot(PlotArguments),
+    /// Say whether a loss repeats with the epoch, as it does when the data is not shuffled well.
+    #[command(after_help = PERIODICITY_HELP)]
+    Periodicity(PeriodicityArguments),
 }
 
 const TRAIN_HELP: &str = "\
@@ -149,4 +152,45 @@ pub(crate) struct PlotArguments {
     /// The folder of all runs.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub(crate) runs_dir: PathBuf,
+}
+
+const PERIODICITY_HELP: &str = "\
+Examples:
+  trainer periodicity runs/demo
+  trainer periodicity runs/none-0 runs/none-1 runs/none-2 --out folded.png   # three seeds, one p-value
+  trainer periodicity sorted=runs/none-0 sorted=runs/none-1 mixed=runs/global-0 mixed=runs/global-1 --json
+  trainer periodicity log.jsonl --steps-per-epoch 500    # another program's: rows with step and loss
+
+The first epoch is left out; two whole ones and 16 rows in each are the least (train.log_every = 1 gives
+most). Runs that share a name before `=` are seeds of one condition; without names all are.
+
+Exit codes: 0 no period; 1 a period; 2 the logs do not tell.";
+
+/// What `periodicity` takes.
+#[derive(Debug, Args)]
+pub(crate) struct PeriodicityArguments {
+    /// Runs' folders (or names below the folder of all runs) or metrics.jsonl files, with a condition's name or without.
+    #[arg(value_name = "[NAME=]RUN", required = true)]
+    pub(crate) logs: Vec<String>,
+    /// The folder of all runs.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs_dir: PathBuf,
+    /// Optimizer steps of an epoch, for logs without `epoch` [default: from the log].
+    #[arg(long, value_name = "N")]
+    pub(crate) steps_per_epoch: Option<f64>,
+    /// A combined p-value below this is a period.
+    #[arg(long, value_name = "P", default_value_t = 0.01)]
+    pub(crate) alpha: f64,
+    /// Draws of the null.
+    #[arg(long, value_name = "N", default_value_t = 9_999, value_parser = clap::value_parser!(u64).range(99..=10_000_000))]
+    pub(crate) draws: u64,
+    /// Seed of the draws.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Draw the folded loss, a panel for each condition.
+    #[arg(long, value_name = "PNG")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -2,10 +2,11 @@
 //!
 //! Leaves out training; it needs a model, a tokenizer and a loader opened for evaluation.
 
-use crate::config::Config;
+use crate::config::{Config, LossConfig};
 use crate::data::Tensors;
 use crate::error::{Error, Result};
-use crate::model::Clip;
+use crate::loss::pair_loss;
+use crate::model::{Clip, ClipOutput};
 use crate::retrieval::{self, Features, Retrieval};
 use crate::tokenizer::Tokenizer;
 use candle_core::{Device, Tensor};
@@ -102,6 +103,63 @@ impl Embedded {
         retrieval::recall(&self.images, &self.captions, &self.owner)
     }
 
+    /// The mean contrastive loss over whole batches of `batch_size` images, each with its first caption, in nats; none
+    /// with fewer images.
+    ///
+    /// The batches are dealt by a fixed permutation, so that a data set listed by class has fair ones too, and are the
+    /// same at every evaluation.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`].
+    pub fn loss(&self, model: &Clip, loss: &LossConfig, batch_size: usize) -> Result<Option<f32>> {
+        let scalars = || {
+            let bias = model.logit_bias().map(|bias| bias.detach().to_device(&Device::Cpu));
+            Ok((model.logit_scale()?.detach().to_device(&Device::Cpu)?, bias.transpose()?))
+        };
+        // Smoothing is training's: without it, losses of differently smoothed runs compare.
+        let loss = LossConfig { label_smoothing: 0.0, ..loss.clone() };
+        scalars()
+            .and_then(|(scale, bias)| self.batch_loss(&scale, bias.as_ref(), &loss, batch_size))
+            .map_err(Error::tensor("measure the loss"))
+    }
+
+    fn batch_loss(
+        &self,
+        logit_scale: &Tensor,
+        logit_bias: Option<&Tensor>,
+        loss: &LossConfig,
+        batch_size: usize,
+    ) -> candle_core::Result<Option<f32>> {
+        let mut first = vec![None; self.images.len()];
+        for (caption, &image) in self.owner.iter().enumerate().rev() {
+            first[image] = Some(caption);
+        }
+        let mut pairs: Vec<(usize, usize)> =
+            first.iter().enumerate().filter_map(|(image, caption)| Some((image, (*caption)?))).collect();
+        pairs.sort_by_key(|(image, _)| (drawn(0, *image as u64), *image));
+        let (mut sum, mut count) = (0.0, 0u32);
+        for batch in pairs.chunks_exact(batch_size.max(1)) {
+            let side = |features: &Features, rows: Vec<usize>| {
+                let values =
+                    rows.iter().flat_map(|row| &features.values[row * features.width..][..features.width]);
+                Tensor::from_vec(
+                    values.copied().collect::<Vec<f32>>(),
+                    (rows.len(), features.width),
+                    &Device::Cpu,
+                )
+            };
+            let output = ClipOutput {
+                image_features: side(&self.images, batch.iter().map(|pair| pair.0).collect())?,
+                text_features: side(&self.captions, batch.iter().map(|pair| pair.1).collect())?,
+                logit_scale: logit_scale.clone(),
+                logit_bias: logit_bias.cloned(),
+            };
+            sum += f64::from(pair_loss(&output, loss)?.to_scalar::<f32>()?);
+            count += 1;
+        }
+        Ok((count > 0).then(|| (sum / f64::from(count)) as f32))
+    }
+
     /// The control: deals each image's captions to another image, by a permutation drawn from `seed`.
     pub fn shuffle_captions(&mut self, seed: u64) {
         let count = self.images.len();
@@ -127,6 +185,32 @@ fn drawn(seed: u64, i: u64) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_loss_is_that_of_whole_batches_dealt_afresh_with_first_captions() {
+        // 10 images on the unit circle with two captions each: the first equal to its image, the second opposite.
+        let angle = |i: usize| i as f32 * 0.6;
+        let point = |a: f32| [a.cos(), a.sin()];
+        let embedded = Embedded {
+            images: Features { values: (0..10).flat_map(|i| point(angle(i))).collect(), width: 2 },
+            captions: Features {
+                values: (0..10)
+                    .flat_map(|i| [point(angle(i)), point(angle(i) + std::f32::consts::PI)].concat())
+                    .collect(),
+                width: 2,
+            },
+            owner: (0..20).map(|caption| caption / 2).collect(),
+        };
+        let loss = |scale: f32, batch| {
+            let scale = Tensor::new(scale, &Device::Cpu).unwrap();
+            embedded.batch_loss(&scale, None, &LossConfig::default(), batch).unwrap()
+        };
+        // Without temperature every pair is as good as any other.
+        assert!((loss(0.0, 5).unwrap() - 5f32.ln()).abs() < 1e-5);
+        assert!(loss(50.0, 5).unwrap() < 0.1, "{:?}", loss(50.0, 5));
+        assert_eq!(loss(50.0, 11), None);
+        assert_eq!(loss(7.0, 4), loss(7.0, 4));
+    }
 
     #[test]
     fn shuffling_captions_is_a_permutation_by_the_seed() {

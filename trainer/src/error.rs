@@ -171,6 +171,14 @@ pub enum Error {
         /// What differs.
         reason: String,
     },
+    /// A loss log does not tell whether it has a period.
+    #[error("cannot tell of {log} whether its loss has the period of an epoch: {reason}")]
+    NoPeriod {
+        /// The log's name.
+        log: String,
+        /// What is missing.
+        reason: String,
+    },
     /// A plot could not be drawn.
     #[error("could not draw {path}: {reason}")]
     Plot {

@@ -12,6 +12,7 @@ use crate::embed;
 use crate::error::{Error, Result};
 use crate::fsync;
 use crate::metrics::{self, MetricsLog, NormsRow, Row, TrainRow, ValRow};
+use crate::periodicity;
 use crate::plots;
 use crate::run::RunFolder;
 use crate::step::{NotFinite, StepResult, TrainState};
@@ -35,6 +36,8 @@ pub trait Reporter {
     fn saved(&mut self, checkpoint: &Path);
     /// Something that a reader of the results should know, in one sentence.
     fn note(&mut self, _note: &str) {}
+    /// Something that the person who trains should know; the run goes on.
+    fn warned(&mut self, message: &str);
 }
 
 /// What a run needs.
@@ -135,6 +138,7 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         log,
         checkpoints,
         window: Window::new(),
+        periodicity: periodicity::watch::Watch::default(),
         reporter,
     };
     fit.run()
@@ -200,6 +204,7 @@ struct Fit<'a> {
     log: MetricsLog,
     checkpoints: Checkpoints,
     window: Window,
+    periodicity: periodicity::watch::Watch,
     reporter: &'a mut dyn Reporter,
 }
 
@@ -239,8 +244,18 @@ impl Fit<'_> {
                 }
                 self.rhythm()?;
             }
+            self.epoch_ended();
         }
         self.finish()
+    }
+
+    /// Looks for a loss that repeats with the epoch.
+    fn epoch_ended(&mut self) {
+        let batches = (self.loader.batch_count() / self.job.config.optim.accum_steps).max(1);
+        let (finished, epochs) = (self.state.step / batches, self.total / batches);
+        if let Some(message) = self.periodicity.look(self.job.run, finished, epochs) {
+            self.reporter.warned(&message);
+        }
     }
 
     fn goes_on(&self) -> bool {
@@ -354,6 +369,7 @@ impl Fit<'_> {
             image_to_text: found.image_to_text.shares(),
             text_to_image: found.text_to_image.shares(),
             averaged: self.model.has_average(),
+            loss: embedded.loss(self.model.evaluated(), &config.loss, config.data.batch_size)?,
             time: metrics::now(),
         };
         self.reporter.evaluated(&row);

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod periodicity;
 pub mod plots;
 pub mod probe;
 pub mod resize;

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         cli::Command::Export(arguments) => commands::export::run(&arguments),
         cli::Command::Baseline(arguments) => commands::baseline::run(&arguments),
         cli::Command::Plot(arguments) => commands::plot::run(&arguments),
+        cli::Command::Periodicity(arguments) => commands::periodicity::run(&arguments),
     };
     match result {
         Ok(code) => code,

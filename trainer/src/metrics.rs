@@ -71,6 +71,9 @@ pub struct ValRow {
     pub image_to_text: [f64; 3],
     /// Recall at 1, 5 and 10 from text to image.
     pub text_to_image: [f64; 3],
+    /// The mean loss over whole batches of the configured size, in nats; none with fewer samples.
+    #[serde(default)]
+    pub loss: Option<f32>,
     /// Whether the averaged weights were evaluated (`train.ema_decay`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub averaged: bool,
@@ -117,14 +120,17 @@ impl Row {
                 ("train/samples_per_s", row.samples_per_s),
                 ("train/data_wait", row.data_wait),
             ],
-            Self::Val(row) => vec![
+            Self::Val(row) => [
                 ("val/image_to_text_recall_at_1", row.image_to_text[0]),
                 ("val/image_to_text_recall_at_5", row.image_to_text[1]),
                 ("val/image_to_text_recall_at_10", row.image_to_text[2]),
                 ("val/text_to_image_recall_at_1", row.text_to_image[0]),
                 ("val/text_to_image_recall_at_5", row.text_to_image[1]),
                 ("val/text_to_image_recall_at_10", row.text_to_image[2]),
-            ],
+            ]
+            .into_iter()
+            .chain(row.loss.map(|loss| ("val/loss", f64::from(loss))))
+            .collect(),
             // Their names are the model's, see `events`.
             Self::Norms(_) => Vec::new(),
         }

@@ -113,4 +113,8 @@ impl Reporter for Progress {
     fn saved(&mut self, checkpoint: &Path) {
         self.say(&format!("saved {}", checkpoint.display()));
     }
+
+    fn warned(&mut self, message: &str) {
+        self.say(message);
+    }
 }

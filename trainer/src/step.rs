@@ -139,7 +139,9 @@ impl TrainState {
     pub fn begin_with(&self, config: &Config, device: &Device) -> Result<()> {
         weights::initialise(self.clip.params(), config, Path::new(&config.model.weights), device)?;
         match &self.average {
-            Some(average) => average.begin(&self.clip).map_err(Error::tensor("begin the average of the weights")),
+            Some(average) => {
+                average.begin(&self.clip).map_err(Error::tensor("begin the average of the weights"))
+            }
             None => Ok(()),
         }
     }

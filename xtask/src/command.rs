@@ -92,12 +92,26 @@ impl Line {
     /// # Errors
     /// Where it could not be started or failed, or printed no UTF-8.
     pub(crate) fn output(&self) -> Result<String> {
+        let text = self.answer(&[0])?;
+        print!("{text}");
+        Ok(text)
+    }
+
+    /// Shows the line, runs it and returns what it printed on standard output; `codes` are the exit codes of an answer.
+    ///
+    /// # Errors
+    /// Where it could not be started, ended with another code, or printed no UTF-8.
+    pub(crate) fn answer(&self, codes: &[i32]) -> Result<String> {
         println!("\n$ {}", self.typed());
         let output = self.command().stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("cannot run {}", self.typed[0]))?;
         let text = String::from_utf8(output.stdout).context("its output is no UTF-8")?;
-        print!("{text}");
-        if output.status.success() { Ok(text) } else { bail!("failed: {}", self.typed()) }
+        if output.status.code().is_some_and(|code| codes.contains(&code)) {
+            Ok(text)
+        } else {
+            print!("{text}");
+            bail!("failed: {}", self.typed())
+        }
     }
 }
 

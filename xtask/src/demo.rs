@@ -96,7 +96,7 @@ fn folder() -> Result<PathBuf> {
 }
 
 /// Builds the programs; the folder that they lie in, as a user in `root` types it.
-fn build(root: &Path) -> Result<String> {
+pub(crate) fn build(root: &Path) -> Result<String> {
     Line::new(&["cargo", "build", "--release"], root).run()?;
     let target = match std::env::var("CARGO_TARGET_DIR") {
         Ok(target) => std::path::absolute(target)?.join("release").to_string_lossy().into_owned(),

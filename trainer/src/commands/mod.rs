@@ -4,6 +4,7 @@ pub(crate) mod baseline;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod export;
+pub(crate) mod periodicity;
 pub(crate) mod plot;
 pub(crate) mod probe;
 pub(crate) mod report;

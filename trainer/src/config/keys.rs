@@ -14,6 +14,8 @@ enum Kind {
     AnyText,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// An order of samples, as the loader reads it.
+    SampleOrder,
     /// true or false.
     Bool,
     /// A list of strings, none of them empty.
@@ -27,7 +29,7 @@ enum Kind {
     /// A number in these bounds, the upper one left out.
     Below(f64, f64),
 }
-use Kind::{Above, AnyText, Below, Bool, Number, Text, Texts, Whole, Word};
+use Kind::{Above, AnyText, Below, Bool, Number, SampleOrder, Text, Texts, Whole, Word};
 
 const WIDTH: Kind = Whole(1, 16_384);
 const STEPS: Kind = Whole(0, 1_000_000_000);
@@ -56,7 +58,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("data.val_fraction", Above(0.0, 1.0)),
     ("data.batch_size", Whole(2, 65_536)),
     ("data.captions", Word(&["random", "first"])),
-    ("data.order", Word(&["global", "none"])),
+    ("data.order", SampleOrder),
     ("data.normalize", Word(&["clip", "imagenet", "half"])),
     ("data.shuffle_captions", Bool),
     ("tokenizer.source", AnyText),
@@ -109,6 +111,7 @@ impl Kind {
             Text => value.as_str().is_some_and(|s| !s.is_empty()),
             AnyText => value.is_str(),
             Word(words) => value.as_str().is_some_and(|s| words.contains(&s)),
+            SampleOrder => value.as_str().is_some_and(|s| s.parse::<loader::Order>().is_ok()),
             Bool => value.is_bool(),
             Texts => value.as_array().is_some_and(|list| list.iter().all(|item| Text.allows(item))),
             Whole(low, high) => value.as_integer().is_some_and(|n| low <= n && n <= high),
@@ -123,6 +126,9 @@ impl Kind {
             Text => "a string that is not empty".into(),
             AnyText => "a string".into(),
             Word(words) => format!("one of \"{}\"", words.join("\", \"")),
+            SampleOrder => {
+                "\"global\", \"none\", \"auto\", \"block:SAMPLESxBLOCKS\" or \"shard-buffer:SAMPLES\"".into()
+            }
             Bool => "true or false".into(),
             Texts => "a list of strings that are not empty".into(),
             Whole(low, i64::MAX) => format!("a whole number from {low} on"),

@@ -37,6 +37,15 @@ fn overrides_win_over_the_file() {
 }
 
 #[test]
+fn every_order_of_the_loader_may_be_given() {
+    for name in ["global", "none", "auto", "block:4x8", "shard-buffer:1000"] {
+        let config = resolve("", &[&format!("data.order={name}")]).unwrap();
+        assert_eq!(config.data.order.to_string(), name);
+        assert_eq!(resolve(&config.to_toml().unwrap(), &[]).unwrap(), config);
+    }
+}
+
+#[test]
 fn the_tokenizer_may_be_given_as_one_string() {
     let config = resolve("tokenizer = \"a/b\"\n", &[]).unwrap();
     assert_eq!(config.tokenizer.source, "a/b");
@@ -63,6 +72,8 @@ fn a_bad_value_names_key_value_and_what_is_allowed() {
         ("data.fraction=0", "a number above 0, at most 1"),
         ("data.batch_size=1", "a whole number from 2 to 65536"),
         ("data.batch_size=2.5", "`data.batch_size = 2.5`"),
+        ("data.order=sorted", "\"block:SAMPLESxBLOCKS\" or \"shard-buffer:SAMPLES\""),
+        ("data.order=shard-buffer:0", "`data.order = \"shard-buffer:0\"` is not allowed"),
         ("data.captions=some", "one of \"random\", \"first\""),
         ("data.shuffle_captions=1", "true or false"),
         ("model.preset=huge", "\"vit_b_32\""),
