@@ -11,7 +11,7 @@ use crate::config::{Config, LossConfig};
 use crate::data::TensorBatch;
 use crate::error::{Error, Result};
 use crate::loss::clamp_logit_scale;
-use crate::model::{Clip, Params, ParamsError};
+use crate::model::{Clip, Params, ParamsError, VisionKind};
 use crate::optim::{AdamW, AdamWConfig, Gradients};
 use crate::schedule::Schedule;
 use crate::weights;
@@ -175,13 +175,12 @@ impl TrainState {
     /// The model in a few words.
     pub fn describe(&self) -> String {
         let (config, count) = (self.clip.config(), self.clip.params().scalar_count());
-        format!(
-            "{:.1} M parameters, {} pixels in patches of {}, {} token ids",
-            count as f64 / 1e6,
-            config.vision.image_size,
-            config.vision.patch_size,
-            config.text.vocab_size
-        )
+        let (vision, millions) = (&config.vision, count as f64 / 1e6);
+        let seen = match vision.kind {
+            VisionKind::Vit => format!("{} pixels in patches of {}", vision.image_size, vision.patch_size),
+            VisionKind::Resnet50 => format!("{} pixels through a ResNet-50", vision.image_size),
+        };
+        format!("{millions:.1} M parameters, {seen}, {} token ids", config.text.vocab_size)
     }
 
     /// What a reader of the results should know of how they come about, one sentence each.

@@ -6,7 +6,7 @@
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use trainer::loss::{clamp_logit_scale, contrastive_loss};
-use trainer::model::{Clip, ClipConfig, Pool, TextConfig, VisionConfig};
+use trainer::model::{Clip, ClipConfig, Pool, TextConfig, VisionConfig, VisionKind};
 use trainer::ops::Activation;
 use trainer::optim::{AdamW, AdamWConfig};
 
@@ -14,6 +14,7 @@ fn toy() -> ClipConfig {
     ClipConfig {
         embed_dim: 24,
         vision: VisionConfig {
+            kind: VisionKind::Vit,
             image_size: 16,
             patch_size: 4,
             width: 32,

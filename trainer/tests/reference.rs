@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use std::collections::HashMap;
 use trainer::config::OptimizerKind;
 use trainer::loss::contrastive_loss;
-use trainer::model::{Clip, ClipConfig, Params, Pool, TextConfig, VisionConfig};
+use trainer::model::{Clip, ClipConfig, Params, Pool, TextConfig, VisionConfig, VisionKind};
 use trainer::ops::{self, Activation, BlockParams, BlockShape, GradSink};
 use trainer::optim::{AdamW, AdamWConfig};
 
@@ -99,6 +99,7 @@ fn a_whole_model_agrees_with_pytorch() {
     let config = ClipConfig {
         embed_dim: 10,
         vision: VisionConfig {
+            kind: VisionKind::Vit,
             image_size: 8,
             patch_size: 4,
             width: 12,

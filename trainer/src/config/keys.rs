@@ -42,6 +42,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("model.temperature", Number(0.01, 1.0)),
     ("model.learn_temperature", Bool),
     ("model.activation", Word(&["gelu", "quick_gelu"])),
+    ("model.vision.kind", Word(&["vit", "resnet50"])),
     ("model.vision.pool", Word(&["cls", "mean"])),
     ("model.vision.image_size", Whole(8, 4096)),
     ("model.vision.patch_size", Whole(1, 1024)),

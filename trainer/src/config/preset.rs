@@ -4,7 +4,7 @@
 //! them written out, so a later change of a preset never changes an old run.
 
 use crate::error::{Error, Result};
-use crate::model::{ClipConfig, Pool, TextConfig as TextSizes, VisionConfig as VisionSizes};
+use crate::model::{ClipConfig, Pool, TextConfig as TextSizes, VisionConfig as VisionSizes, VisionKind};
 use crate::ops::Activation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -32,22 +32,40 @@ pub struct ModelConfig {
     pub text: TextConfig,
 }
 
-/// The image tower, a ViT.
+/// The image tower. A ResNet-50 has `image_size` and `width` alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VisionConfig {
+    /// The network.
+    #[serde(default)]
+    pub kind: VisionKind,
     /// Pixels a side that the tower sees; stored pictures are averaged down to it.
     pub image_size: usize,
     /// Pixels a side of one patch.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub patch_size: usize,
-    /// Width of a token.
+    /// Width of a token; channels of a ResNet's stem (64 as published, and 32 times as many features).
     pub width: usize,
     /// Transformer blocks.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub layers: usize,
     /// Attention heads.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub heads: usize,
     /// How its tokens become one row.
+    #[serde(default, skip_serializing_if = "Pool::is_cls")]
     pub pool: Pool,
+}
+
+fn is_zero(size: &usize) -> bool {
+    *size == 0
+}
+
+impl VisionConfig {
+    fn resnet50(image_size: usize, width: usize) -> Self {
+        let (kind, pool) = (VisionKind::Resnet50, Pool::Cls);
+        Self { kind, image_size, patch_size: 0, width, layers: 0, heads: 0, pool }
+    }
 }
 
 /// The text tower, a causal transformer.
@@ -68,7 +86,8 @@ pub struct TextConfig {
 const MLP_RATIO: f64 = 4.0;
 
 /// The names that `model.preset` takes.
-pub const PRESETS: [&str; 7] = ["nano", "tiny", "small", "vit_s_16", "vit_b_32", "vit_b_16", "t2i-run"];
+pub const PRESETS: [&str; 10] =
+    ["nano", "nano-rn", "tiny", "small", "vit-s-16", "vit-b-32", "vit-b-16", "rn50", "t2i-run", "coco"];
 
 impl Default for ModelConfig {
     fn default() -> Self {
@@ -86,14 +105,25 @@ fn preset(name: &str) -> Option<ModelConfig> {
         "tiny" => (128, [64, 8, 192, 6, 6], [32, 128, 4, 4]),
         // For photos on a CPU: 49 patches of 32 pixels.
         "small" => (256, [224, 32, 256, 6, 4], [77, 256, 4, 4]),
-        "vit_s_16" => (384, [224, 16, 384, 12, 6], [77, 384, 12, 6]),
-        "vit_b_32" => (512, [224, 32, 768, 12, 12], [77, 512, 12, 8]),
-        "vit_b_16" => (512, [224, 16, 768, 12, 12], [77, 512, 12, 8]),
+        "vit-s-16" => (384, [224, 16, 384, 12, 6], [77, 384, 12, 6]),
+        "vit-b-32" => (512, [224, 32, 768, 12, 12], [77, 512, 12, 8]),
+        "vit-b-16" => (512, [224, 16, 768, 12, 12], [77, 512, 12, 8]),
+        // For text-to-image-2M.
         "t2i-run" => (512, [224, 16, 768, 8, 6], [77, 512, 6, 8]),
+        // A ResNet-50 has no patches, layers and heads to choose.
+        "nano-rn" => (16, [32, 0, 4, 0, 0], [16, 32, 2, 2]),
+        "rn50" => (1024, [224, 0, 64, 0, 0], [77, 512, 12, 8]),
+        "coco" => (256, [224, 0, 64, 0, 0], [77, 512, 6, 8]),
         _ => return None,
     };
     let [image_size, patch_size, width, layers, heads] = vision;
-    let vision = VisionConfig { image_size, patch_size, width, layers, heads, pool: Pool::Cls };
+    let vision = match patch_size {
+        0 => VisionConfig::resnet50(image_size, width),
+        _ => {
+            let (kind, pool) = (VisionKind::Vit, Pool::Cls);
+            VisionConfig { kind, image_size, patch_size, width, layers, heads, pool }
+        }
+    };
     let [context_length, width, layers, heads] = text;
     let text = TextConfig { context_length, width, layers, heads };
     let activation = Activation::Gelu;
@@ -121,8 +151,16 @@ pub(super) fn expand(mut table: Table) -> Result<Table> {
         value: format!("{name:?}"),
         allowed: format!("one of {}", PRESETS.join(", ")),
     })?;
+    let (base_kind, image_size) = (base.vision.kind, base.vision.image_size);
     let mut model = Table::try_from(base)
         .map_err(|e| Error::DamagedFile { path: "config.toml".into(), reason: e.to_string() })?;
+    // Another network than the preset's begins with that network's own sizes.
+    if given.get("vision").and_then(|v| v.get("kind")).and_then(Value::as_str) == Some("resnet50")
+        && base_kind == VisionKind::Vit
+        && let Ok(vision) = Table::try_from(VisionConfig::resnet50(image_size, 64))
+    {
+        model.insert("vision".into(), Value::Table(vision));
+    }
     overlay(&mut model, given);
     table.insert("model".into(), Value::Table(model));
     Ok(table)
@@ -146,6 +184,7 @@ impl ModelConfig {
         ClipConfig {
             embed_dim: self.embed_dim,
             vision: VisionSizes {
+                kind: vision.kind,
                 image_size: vision.image_size,
                 patch_size: vision.patch_size,
                 width: vision.width,
@@ -172,8 +211,38 @@ impl ModelConfig {
     /// Sizes that must divide one another.
     pub(super) fn validate(&self) -> Result<()> {
         let (vision, text) = (&self.vision, &self.text);
-        divides("model.vision.patch_size", vision.patch_size, "model.vision.image_size", vision.image_size)?;
-        divides("model.vision.heads", vision.heads, "model.vision.width", vision.width)?;
+        match vision.kind {
+            VisionKind::Vit => {
+                let (patch, image) = (vision.patch_size, vision.image_size);
+                if vision.layers == 0 {
+                    return Err(Error::Config {
+                        key: "model.vision.layers".into(),
+                        value: "0".into(),
+                        allowed: "at least 1 for a vit".into(),
+                    });
+                }
+                divides("model.vision.patch_size", patch, "model.vision.image_size", image)?;
+                divides("model.vision.heads", vision.heads, "model.vision.width", vision.width)?;
+            }
+            VisionKind::Resnet50 => {
+                let pool = usize::from(!vision.pool.is_cls());
+                for (key, value) in [
+                    ("patch_size", vision.patch_size),
+                    ("layers", vision.layers),
+                    ("heads", vision.heads),
+                    ("pool", pool),
+                ] {
+                    if value != 0 {
+                        return Err(Error::Config {
+                            key: format!("model.vision.{key}"),
+                            value: if key == "pool" { "\"mean\"".into() } else { value.to_string() },
+                            allowed: "no such key for a resnet50, which has image_size and width alone"
+                                .into(),
+                        });
+                    }
+                }
+            }
+        }
         divides("model.text.heads", text.heads, "model.text.width", text.width)
     }
 }
@@ -197,9 +266,9 @@ mod tests {
     fn presets_of_the_same_name_are_the_models_own() {
         let table = [
             ("tiny", ClipConfig::tiny(), 1024),
-            ("vit_s_16", ClipConfig::vit_s_16(), 49_408),
-            ("vit_b_32", ClipConfig::vit_b_32(), 49_408),
-            ("vit_b_16", ClipConfig::vit_b_16(), 49_408),
+            ("vit-s-16", ClipConfig::vit_s_16(), 49_408),
+            ("vit-b-32", ClipConfig::vit_b_32(), 49_408),
+            ("vit-b-16", ClipConfig::vit_b_16(), 49_408),
         ];
         for (name, expected, vocab_size) in table {
             assert_eq!(preset(name).unwrap().clip(vocab_size), expected, "{name}");

@@ -76,7 +76,7 @@ fn a_bad_value_names_key_value_and_what_is_allowed() {
         ("data.order=shard-buffer:0", "`data.order = \"shard-buffer:0\"` is not allowed"),
         ("data.captions=some", "one of \"random\", \"first\""),
         ("data.shuffle_captions=1", "true or false"),
-        ("model.preset=huge", "\"vit_b_32\""),
+        ("model.preset=huge", "\"vit-b-32\""),
         ("model.vision.patch_size=7", "a divisor of model.vision.image_size, which is 64"),
         ("model.text.heads=3", "a divisor of model.text.width, which is 128"),
         ("optim.beta2=1.0", "a number from 0 to below 1"),

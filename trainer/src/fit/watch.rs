@@ -66,6 +66,7 @@ mod tests {
             captions: 10,
             image_to_text: [recall, 0.9, 0.9],
             text_to_image: [recall, 0.9, 0.9],
+            loss: None,
             averaged: false,
             time: 0.0,
         }

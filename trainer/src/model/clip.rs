@@ -1,13 +1,48 @@
 //! CLIP (Radford et al. 2021): two towers, a shared space and a learned temperature.
 
-use super::config::ClipConfig;
+use super::config::{ClipConfig, VisionKind};
 use super::params::{ParamSpec, Params};
+use super::resnet::{self, BatchStatistics, ResNetTower};
 use super::text::{TextTower, specs as text_specs};
-use super::vit::{VisionTower, specs as vision_specs};
+use super::vit::{self, VitTower};
 use crate::init::Init;
 use crate::ops::{GradSink, normalize_rows};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, bail};
+
+/// The image side.
+#[derive(Clone, Debug)]
+enum VisionTower {
+    Vit(VitTower),
+    ResNet(ResNetTower),
+}
+
+impl VisionTower {
+    fn forward(&self, pixel_values: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Vit(tower) => tower.forward(pixel_values),
+            Self::ResNet(tower) => tower.forward(pixel_values),
+        }
+    }
+
+    fn set_recompute(&mut self, recompute: bool) {
+        match self {
+            Self::Vit(tower) => tower.set_recompute(recompute),
+            Self::ResNet(tower) => tower.set_recompute(recompute),
+        }
+    }
+}
+
+/// What a model over some parameters is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// It records for a backward pass, and running statistics follow.
+    Learning,
+    /// The first pass of gradient caching: what learning computes, with no record, and statistics stay.
+    Caching,
+    /// No record, and running statistics.
+    Inference,
+}
 
 /// A CLIP model and its parameters.
 #[derive(Clone, Debug)]
@@ -44,7 +79,7 @@ impl Clip {
         if !problems.is_empty() {
             bail!("model configuration: {}", problems.join("; "))
         }
-        Self::build(config.clone(), Params::create(Self::specs(config), seed, device)?, false)
+        Self::build(config.clone(), Params::create(Self::specs(config), seed, device)?, Purpose::Learning)
     }
 
     /// Every parameter of a model of these sizes, in order.
@@ -55,12 +90,16 @@ impl Clip {
         let mut specs = vec![logit_scale];
         let bias = config.init_logit_bias.map(|bias| Init::Constant(bias as f32));
         specs.extend(bias.map(|init| ParamSpec::new("logit_bias", &[], init)));
-        specs.extend(vision_specs(&config.vision, config.embed_dim));
+        specs.extend(match config.vision.kind {
+            VisionKind::Vit => vit::specs(&config.vision, config.embed_dim),
+            VisionKind::Resnet50 => resnet::specs(&config.vision, config.embed_dim),
+        });
         specs.extend(text_specs(&config.text, config.embed_dim));
         specs
     }
 
-    fn build(config: ClipConfig, params: Params, detached: bool) -> Result<Self> {
+    fn build(config: ClipConfig, params: Params, purpose: Purpose) -> Result<Self> {
+        let detached = purpose != Purpose::Learning;
         // What is not learned costs no gradient: it stands outside the record of the backward pass.
         let lookup = |name: &str| match params.find(name) {
             Some(param) if detached || !param.trainable => Ok(param.var.as_detached_tensor()),
@@ -70,7 +109,20 @@ impl Clip {
         let logit_scale = lookup("logit_scale")?;
         let device = logit_scale.device();
         let sink = if detached { GradSink::detached(device)? } else { GradSink::new(device)? };
-        let visual = VisionTower::new(&config.vision, config.activation, &sink, &lookup)?;
+        let visual = match config.vision.kind {
+            VisionKind::Vit => {
+                VisionTower::Vit(VitTower::new(&config.vision, config.activation, &sink, &lookup)?)
+            }
+            VisionKind::Resnet50 => {
+                let statistics = match purpose {
+                    Purpose::Learning => BatchStatistics::Follow,
+                    Purpose::Caching => BatchStatistics::Batch,
+                    Purpose::Inference => BatchStatistics::Running,
+                };
+                let tower = ResNetTower::new(&config.vision, statistics, &params, &sink, &lookup)?;
+                VisionTower::ResNet(tower)
+            }
+        };
         let text = TextTower::new(&config.text, config.activation, &sink, &lookup)?;
         let logit_bias = config.init_logit_bias.map(|_| lookup("logit_bias")).transpose()?;
         Ok(Self { config, visual, text, logit_scale, logit_bias, params, sink })
@@ -82,7 +134,7 @@ impl Clip {
     /// # Errors
     /// Only those of the tensor library.
     pub fn for_training(&self, is_frozen: &dyn Fn(&str) -> bool, recompute: bool) -> Result<Self> {
-        let mut clip = Self::build(self.config.clone(), self.params.frozen(is_frozen), false)?;
+        let mut clip = Self::build(self.config.clone(), self.params.frozen(is_frozen), Purpose::Learning)?;
         clip.visual.set_recompute(recompute);
         clip.text.set_recompute(recompute);
         Ok(clip)
@@ -93,7 +145,7 @@ impl Clip {
     /// # Errors
     /// When the device cannot hold it.
     pub fn copied(&self) -> Result<Self> {
-        Self::build(self.config.clone(), self.params.copied()?, true)
+        Self::build(self.config.clone(), self.params.copied()?, Purpose::Inference)
     }
 
     /// A model over the same parameters that gives what a training pass gives, but records nothing and
@@ -102,13 +154,12 @@ impl Clip {
     /// # Errors
     /// Only those of the tensor library.
     pub fn for_caching(&self) -> Result<Self> {
-        // Without batch statistics there is no difference to inference.
-        self.for_inference()
+        Self::build(self.config.clone(), self.params.clone(), Purpose::Caching)
     }
 
     /// Whether a sample's features depend on the others of its batch, as under batch normalisation.
     pub fn has_batch_statistics(&self) -> bool {
-        false
+        self.config.vision.kind == VisionKind::Resnet50
     }
 
     /// A model over the same parameters, later updates included, that records nothing for a backward pass:
@@ -117,7 +168,7 @@ impl Clip {
     /// # Errors
     /// Only those of the tensor library.
     pub fn for_inference(&self) -> Result<Self> {
-        Self::build(self.config.clone(), self.params.clone(), true)
+        Self::build(self.config.clone(), self.params.clone(), Purpose::Inference)
     }
 
     /// The sizes.

@@ -14,19 +14,43 @@ pub enum Pool {
     Mean,
 }
 
-/// Sizes of the vision transformer.
+impl Pool {
+    /// Whether it is the class token.
+    pub fn is_cls(&self) -> bool {
+        *self == Self::Cls
+    }
+}
+
+/// Which network sees the pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VisionKind {
+    /// A vision transformer.
+    #[default]
+    Vit,
+    /// A ResNet-50 in torchvision's layout, with a projection in the place of its last layer.
+    Resnet50,
+}
+
+/// Sizes of the vision tower. A ResNet-50 has `image_size` and `width` alone; the others are then 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VisionConfig {
+    /// The network.
+    #[serde(default)]
+    pub kind: VisionKind,
     /// Height and width of the input in pixels.
     pub image_size: usize,
     /// Height and width of a patch in pixels.
+    #[serde(default)]
     pub patch_size: usize,
-    /// Width of the residual stream.
+    /// Width of the residual stream; of a ResNet, the channels of its stem (64 as published).
     pub width: usize,
     /// Number of blocks.
+    #[serde(default)]
     pub layers: usize,
     /// Attention heads in a block.
+    #[serde(default)]
     pub heads: usize,
     /// Hidden units of the feed-forward layer over `width`.
     #[serde(default = "default_mlp_ratio")]
@@ -97,6 +121,36 @@ impl VisionConfig {
         (self.width as f64 * self.mlp_ratio) as usize
     }
 
+    /// A ResNet-50 whose stem has `width` channels (64 as published).
+    pub fn resnet50(image_size: usize, width: usize) -> Self {
+        Self {
+            kind: VisionKind::Resnet50,
+            image_size,
+            patch_size: 0,
+            width,
+            layers: 0,
+            heads: 0,
+            mlp_ratio: default_mlp_ratio(),
+            pool: Pool::Cls,
+        }
+    }
+
+    fn check_resnet(&self, problems: &mut Vec<String>) {
+        if self.image_size == 0 || self.width == 0 {
+            problems.push(format!(
+                "vision.image_size {} and vision.width {} of a resnet50 must be at least 1",
+                self.image_size, self.width
+            ));
+        }
+        let sizes = [("patch_size", self.patch_size), ("layers", self.layers), ("heads", self.heads)];
+        for (name, _) in sizes.iter().filter(|(_, size)| *size != 0) {
+            problems.push(format!("vision.{name} is no size of a resnet50"));
+        }
+        if !self.pool.is_cls() {
+            problems.push("vision.pool is no choice of a resnet50".to_owned());
+        }
+    }
+
     /// Patches of an image.
     pub fn patches(&self) -> usize {
         let side = self.image_size.checked_div(self.patch_size).unwrap_or(0);
@@ -116,7 +170,9 @@ impl ClipConfig {
     pub fn validate(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let vision = &self.vision;
-        if vision.image_size == 0 || !vision.image_size.is_multiple_of(vision.patch_size) {
+        if vision.kind == VisionKind::Resnet50 {
+            vision.check_resnet(&mut problems);
+        } else if vision.image_size == 0 || !vision.image_size.is_multiple_of(vision.patch_size) {
             problems.push(format!(
                 "vision.patch_size {} does not divide vision.image_size {}",
                 vision.patch_size, vision.image_size
@@ -131,7 +187,9 @@ impl ClipConfig {
             problems
                 .push(format!("text.vocab_size {} leaves no token beside start and end", text.vocab_size));
         }
-        check_tower("vision", vision.width, vision.heads, vision.layers, vision.mlp_ratio, &mut problems);
+        if vision.kind == VisionKind::Vit {
+            check_tower("vision", vision.width, vision.heads, vision.layers, vision.mlp_ratio, &mut problems);
+        }
         check_tower("text", text.width, text.heads, text.layers, text.mlp_ratio, &mut problems);
         if self.embed_dim == 0 {
             problems.push("embed_dim must be at least 1".to_owned());
@@ -159,6 +217,7 @@ impl ClipConfig {
         Self {
             embed_dim: 512,
             vision: VisionConfig {
+                kind: VisionKind::Vit,
                 image_size: 224,
                 patch_size,
                 width: 768,
@@ -198,6 +257,7 @@ impl ClipConfig {
         Self {
             embed_dim: 128,
             vision: VisionConfig {
+                kind: VisionKind::Vit,
                 image_size: 64,
                 patch_size: 8,
                 width: 192,

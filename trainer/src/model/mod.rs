@@ -6,12 +6,14 @@
 mod clip;
 mod config;
 mod params;
+mod resnet;
 mod text;
 mod transformer;
 mod vit;
 
 pub use clip::{Clip, ClipOutput};
-pub use config::{ClipConfig, Pool, TextConfig, VisionConfig};
+pub use config::{ClipConfig, Pool, TextConfig, VisionConfig, VisionKind};
 pub use params::{Param, ParamSpec, Params, ParamsError};
+pub use resnet::ResNetTower;
 pub use text::TextTower;
-pub use vit::VisionTower;
+pub use vit::VitTower;

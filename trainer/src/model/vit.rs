@@ -36,7 +36,7 @@ pub(super) fn specs(config: &VisionConfig, embed_dim: usize) -> Vec<ParamSpec> {
 
 /// The image side of CLIP.
 #[derive(Clone, Debug)]
-pub struct VisionTower {
+pub struct VitTower {
     patch: usize,
     pool: Pool,
     conv1: Tensor,
@@ -48,7 +48,7 @@ pub struct VisionTower {
     proj: Tensor,
 }
 
-impl VisionTower {
+impl VitTower {
     /// Takes its parameters from `lookup` by full name.
     pub(super) fn new(
         config: &VisionConfig,

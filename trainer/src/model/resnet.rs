@@ -1,0 +1,162 @@
+//! ResNet-50 (He et al. 2016) in torchvision's layout, with a projection without bias to the shared space in the
+//! place of its last layer. Parameters are torchvision's names under `visual.`; running statistics stand among
+//! them, not trainable. Left out: other depths, and the attention pooling of OpenAI's ResNets.
+
+use super::config::VisionConfig;
+use super::params::{ParamSpec, Params};
+use crate::init::Init;
+use crate::ops::{BottleneckParams, ConvNorm, GradSink, ResNetParams, Statistics, linear, resnet};
+use candle_core::{Result, Tensor, bail};
+
+/// Bottlenecks of each stage.
+const DEPTHS: [usize; 4] = [3, 4, 6, 3];
+
+/// Outer width of a bottleneck over its inner width.
+const EXPANSION: usize = 4;
+
+/// Channels of the features, before the projection.
+fn features(width: usize) -> usize {
+    8 * EXPANSION * width
+}
+
+/// One bottleneck: its name, inner width, input channels and stride.
+struct Place {
+    name: String,
+    inner: usize,
+    inputs: usize,
+    stride: usize,
+}
+
+fn places(width: usize) -> Vec<Place> {
+    let (mut places, mut inputs) = (Vec::new(), width);
+    for (stage, depth) in DEPTHS.into_iter().enumerate() {
+        let inner = width << stage;
+        for block in 0..depth {
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            let name = format!("visual.layer{}.{block}", stage + 1);
+            places.push(Place { name, inner, inputs, stride });
+            inputs = EXPANSION * inner;
+        }
+    }
+    places
+}
+
+impl Place {
+    /// Whether the way around the layers needs a convolution of its own.
+    fn changes_shape(&self) -> bool {
+        self.stride != 1 || self.inputs != EXPANSION * self.inner
+    }
+}
+
+/// A convolution and its normalisation, initialised as torchvision does (He et al. 2015, fan out).
+fn add_layer(specs: &mut Vec<ParamSpec>, conv: &str, norm: &str, shape: [usize; 4]) {
+    let fan_out = (shape[0] * shape[2] * shape[3]) as f64;
+    specs.push(ParamSpec::new(format!("{conv}.weight"), &shape, Init::Normal((2.0 / fan_out).sqrt())));
+    let (zero, one) = (Init::Constant(0.0), Init::Constant(1.0));
+    for (part, init, trainable) in [
+        ("weight", one, true),
+        ("bias", zero, true),
+        ("running_mean", zero, false),
+        ("running_var", one, false),
+    ] {
+        let spec = ParamSpec::new(format!("{norm}.{part}"), &[shape[0]], init);
+        specs.push(ParamSpec { trainable, ..spec });
+    }
+}
+
+/// The parameters of a ResNet tower, in order.
+pub(super) fn specs(config: &VisionConfig, embed_dim: usize) -> Vec<ParamSpec> {
+    let width = config.width;
+    let mut specs = Vec::new();
+    add_layer(&mut specs, "visual.conv1", "visual.bn1", [width, 3, 7, 7]);
+    for place in places(width) {
+        let Place { name, inner, inputs, .. } = &place;
+        let outer = EXPANSION * inner;
+        let shapes = [[*inner, *inputs, 1, 1], [*inner, *inner, 3, 3], [outer, *inner, 1, 1]];
+        for (number, shape) in (1..).zip(shapes) {
+            add_layer(&mut specs, &format!("{name}.conv{number}"), &format!("{name}.bn{number}"), shape);
+        }
+        if place.changes_shape() {
+            let (conv, norm) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
+            add_layer(&mut specs, &conv, &norm, [outer, *inputs, 1, 1]);
+        }
+    }
+    let scale = Init::Normal((features(width) as f64).sqrt().recip());
+    specs.push(ParamSpec::new("visual.proj", &[features(width), embed_dim], scale));
+    specs
+}
+
+/// Where batch normalisation takes its statistics from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BatchStatistics {
+    /// From the batch; the running ones follow.
+    Follow,
+    /// From the batch; the running ones stay.
+    Batch,
+    /// The running ones.
+    Running,
+}
+
+/// The image side of CLIP as a ResNet-50.
+#[derive(Clone, Debug)]
+pub struct ResNetTower {
+    params: ResNetParams,
+    proj: Tensor,
+    sink: GradSink,
+    recompute: bool,
+}
+
+impl ResNetTower {
+    /// Takes its parameters from `lookup` by full name, and running statistics from `params`.
+    pub(super) fn new(
+        config: &VisionConfig,
+        statistics: BatchStatistics,
+        params: &Params,
+        sink: &GradSink,
+        lookup: &dyn Fn(&str) -> Result<Tensor>,
+    ) -> Result<Self> {
+        let layer = |conv: &str, norm: &str| -> Result<ConvNorm> {
+            let running = |part: &str| match params.get(&format!("{norm}.{part}")) {
+                Some(var) => Ok(var.clone()),
+                None => bail!("the model has no {norm}.{part}"),
+            };
+            let (mean, variance) = (running("running_mean")?, running("running_var")?);
+            let weight = lookup(&format!("{norm}.weight"))?;
+            // A frozen layer normalises as in evaluation, as is usual, and its statistics stay.
+            let is_frozen = params.find(&format!("{norm}.weight")).is_some_and(|param| !param.trainable);
+            let statistics = match statistics {
+                BatchStatistics::Follow if !is_frozen => Statistics::Batch { mean, variance, follow: true },
+                BatchStatistics::Batch if !is_frozen => Statistics::Batch { mean, variance, follow: false },
+                _ => Statistics::Running {
+                    mean: mean.as_detached_tensor(),
+                    variance: variance.as_detached_tensor(),
+                },
+            };
+            let affine = [weight, lookup(&format!("{norm}.bias"))?];
+            Ok(ConvNorm { weight: lookup(&format!("{conv}.weight"))?, affine, statistics })
+        };
+        let stem = layer("visual.conv1", "visual.bn1")?;
+        let bottlenecks = places(config.width).into_iter().map(|place| {
+            let name = &place.name;
+            let part = |n: usize| layer(&format!("{name}.conv{n}"), &format!("{name}.bn{n}"));
+            let around = || layer(&format!("{name}.downsample.0"), &format!("{name}.downsample.1"));
+            let downsample = place.changes_shape().then(around).transpose()?;
+            Ok(BottleneckParams { layers: [part(1)?, part(2)?, part(3)?], downsample, stride: place.stride })
+        });
+        let params = ResNetParams { stem, bottlenecks: bottlenecks.collect::<Result<_>>()? };
+        Ok(Self { params, proj: lookup("visual.proj")?, sink: sink.clone(), recompute: false })
+    }
+
+    /// Keeps the inputs of the bottlenecks alone for the backward pass, which runs them forward again.
+    pub(super) fn set_recompute(&mut self, recompute: bool) {
+        self.recompute = recompute;
+    }
+
+    /// Features (B, E) of `pixel_values` (B, 3, H, W), before L2 normalisation.
+    ///
+    /// # Errors
+    /// When the parameters do not fit.
+    pub fn forward(&self, pixel_values: &Tensor) -> Result<Tensor> {
+        linear(&resnet(pixel_values, &self.params, self.recompute, &self.sink)?, &self.proj.t()?, None)
+    }
+}
