@@ -57,7 +57,7 @@ pub fn search(
     Ok((compared, found))
 }
 
-/// Draws the hits with their keys, scores and first captions: a grid for one query, a row for each of several.
+/// Draws the hits with their scores, keys and first captions: a grid for one query, a row for each of several.
 ///
 /// # Errors
 /// [`Error::Loader`], and [`Error::Data`] when a key is not in the split.
@@ -67,17 +67,15 @@ pub fn sheet(data: &Path, split: &str, queries: &[String], found: &[Vec<Hit>]) -
     let mut tiles = Vec::new();
     for (query, hits) in queries.iter().zip(found) {
         for hit in hits {
-            let (pixels, height, width) = pictures.get(&hit.key).ok_or_else(|| Error::Data {
+            let picture = pictures.get(&hit.key).ok_or_else(|| Error::Data {
                 data: data.to_path_buf(),
                 reason: format!("the split {split:?} has no sample {}", hit.key),
             })?;
-            let score = match queries {
-                [_] => format!("{:.3}", hit.score),
-                _ => format!("{:.3}  {query}", hit.score),
-            };
-            let captions = [score].into_iter().chain(hit.captions.first().cloned()).collect();
-            let (pixels, height, width) = (pixels.clone(), *height, *width);
-            tiles.push(Tile { pixels, height, width, title: hit.key.clone(), captions });
+            // A single query stands in the heading.
+            let query = (queries.len() > 1).then(|| query.clone());
+            let captions = query.into_iter().chain(hit.captions.first().cloned()).collect();
+            let title = format!("{:.3} {}", hit.score, hit.key);
+            tiles.push(Tile { title, captions, ..picture.clone() });
         }
     }
     let (heading, columns) = match queries {
@@ -87,12 +85,8 @@ pub fn sheet(data: &Path, split: &str, queries: &[String], found: &[Vec<Hit>]) -
     Ok(Sheet { heading, columns: columns.min(64), tiles, tile_size: 160, ..Sheet::default() })
 }
 
-/// Interleaved pixels, height and width of the samples with these keys.
-fn pictures(
-    data: &Path,
-    split: &str,
-    keys: BTreeSet<String>,
-) -> Result<HashMap<String, (Vec<u8>, usize, usize)>> {
+/// The tiles of the samples with these keys, by key, with nothing but their pixels.
+fn pictures(data: &Path, split: &str, keys: BTreeSet<String>) -> Result<HashMap<String, Tile>> {
     let mut pictures = HashMap::new();
     if keys.is_empty() {
         return Ok(pictures);
@@ -113,7 +107,7 @@ fn pictures(
         let plane = height * width;
         for (i, planar) in batch.u8().chunks_exact(3 * plane).enumerate().take(batch.valid_count()) {
             let pixels = (0..3 * plane).map(|place| planar[place % 3 * plane + place / 3]).collect();
-            pictures.insert(batch.key(i).to_owned(), (pixels, height, width));
+            pictures.insert(batch.key(i).to_owned(), Tile { pixels, height, width, ..Tile::default() });
         }
     }
     Ok(pictures)

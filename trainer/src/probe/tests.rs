@@ -44,7 +44,7 @@ fn the_gradient_is_that_of_the_value_and_vanishes_at_the_minimum() {
     let minimum = fit(&rows, &labels, 3, 0.01, None);
     assert!(minimum.gradient_max < 1e-5, "{}", minimum.gradient_max);
     (0..18).for_each(|i| assert!(slope(&minimum.at, i).abs() < 1e-5, "{i}"));
-    assert!(plain(&minimum.at) < plain(&vec![0.0; 18]) - 0.1);
+    assert!(plain(&minimum.at) < plain(&[0.0; 18]) - 0.1);
 }
 
 #[test]
