@@ -6,6 +6,7 @@ use super::text::{TextTower, specs as text_specs};
 use super::vit::{VisionTower, specs as vision_specs};
 use crate::init::Init;
 use crate::ops::normalize_rows;
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, bail};
 
 /// A CLIP model and its parameters.
@@ -158,6 +159,14 @@ impl Clip {
     /// What is added to the logits; a scalar, in models that have it.
     pub fn logit_bias(&self) -> Option<Tensor> {
         self.logit_bias.clone()
+    }
+
+    /// Runs the backward pass of a loss of this model's outputs: the gradients of every parameter.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    pub fn backward(&self, loss: &Tensor) -> Result<GradStore> {
+        loss.backward()
     }
 
     /// Encodes both sides.

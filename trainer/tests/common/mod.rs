@@ -32,6 +32,7 @@ pub(crate) fn config(overrides: &[&str]) -> Config {
 pub(crate) struct Keep {
     pub(crate) rows: Vec<TrainRow>,
     pub(crate) evaluated: Vec<ValRow>,
+    pub(crate) notes: Vec<String>,
     pub(crate) begun_at: u64,
     pub(crate) stop_after: Option<u64>,
 }
@@ -52,6 +53,9 @@ impl Reporter for Shared<'_> {
         self.0.evaluated.push(row.clone());
     }
     fn saved(&mut self, _checkpoint: &Path) {}
+    fn note(&mut self, note: &str) {
+        self.0.notes.push(note.to_owned());
+    }
 }
 
 impl Keep {
