@@ -3,7 +3,8 @@
 //! A step is in [`step`](crate::step), a checkpoint in [`checkpoint`]; this is the
 //! order of things around them. Prints nothing: a [`Reporter`] is told.
 
-mod watch;
+mod gathered;
+mod patience;
 
 use crate::checkpoint::{self, Best, Checkpoints, Identity, State, Weights};
 use crate::config::Config;
@@ -18,11 +19,12 @@ use crate::run::RunFolder;
 use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
 use candle_core::Device;
+use gathered::Gathered;
 use loader::{Batch, Loader, LoaderState};
+use patience::Patience;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use watch::Watch;
 
 /// Is told how a run goes.
 pub trait Reporter {
@@ -131,7 +133,7 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         model,
         saved_at: if state.step > 0 { Some(state.step) } else { None },
         evaluated_at: rows.iter().rev().find_map(|r| matches!(r, Row::Val(_)).then(|| r.step())),
-        watch: Watch::new(&config.train, &rows),
+        patience: Patience::new(&config.train, &rows),
         gathered: Vec::new(),
         state,
         total,
@@ -168,25 +170,6 @@ impl Window {
     }
 }
 
-/// What is remembered of a batch whose gradient is gathered.
-struct Gathered {
-    epoch: u64,
-    position: u64,
-    keys: Vec<String>,
-    captions: Vec<String>,
-}
-
-impl Gathered {
-    fn new(batch: &Batch) -> Self {
-        Self {
-            epoch: batch.epoch(),
-            position: batch.position(),
-            keys: (0..batch.len()).map(|i| batch.key(i).to_owned()).collect(),
-            captions: (0..batch.len()).map(|i| batch.caption(i).to_owned()).collect(),
-        }
-    }
-}
-
 struct Fit<'a> {
     job: Job<'a>,
     device: Device,
@@ -197,7 +180,7 @@ struct Fit<'a> {
     state: State,
     saved_at: Option<u64>,
     evaluated_at: Option<u64>,
-    watch: Watch,
+    patience: Patience,
     /// The batches since the last step.
     gathered: Vec<Gathered>,
     total: u64,
@@ -259,7 +242,7 @@ impl Fit<'_> {
     }
 
     fn goes_on(&self) -> bool {
-        self.state.step < self.total && !self.watch.is_over()
+        self.state.step < self.total && !self.patience.is_over()
     }
 
     /// The gradient of one of a step's batches.
@@ -343,7 +326,7 @@ impl Fit<'_> {
         }
         let plots = self.draw()?;
         let step = self.state.step;
-        match self.watch.best() {
+        match self.patience.best() {
             Some((best, _)) if step < self.total => Ok(Outcome::StoppedEarly { step, best, plots }),
             _ => Ok(Outcome::Finished { step, plots }),
         }
@@ -373,7 +356,7 @@ impl Fit<'_> {
             time: metrics::now(),
         };
         self.reporter.evaluated(&row);
-        let is_best = self.watch.observe(&row);
+        let is_best = self.patience.observe(&row);
         self.log.add(&Row::Val(row))?;
         self.evaluated_at = Some(self.state.step);
         if is_best && config.train.keep_best {
@@ -402,7 +385,7 @@ impl Fit<'_> {
     /// Marks the checkpoint of the best evaluation, where there is one and it is not marked yet.
     fn mark_best(&mut self) -> Result<()> {
         let train = &self.job.config.train;
-        let Some((step, value)) = self.watch.best().filter(|_| train.keep_best) else { return Ok(()) };
+        let Some((step, value)) = self.patience.best().filter(|_| train.keep_best) else { return Ok(()) };
         let best = Best { step, monitor: train.monitor.name().to_owned(), value };
         let is_there = self.checkpoints.list()?.iter().any(|(saved, _)| *saved == step);
         if is_there && self.checkpoints.best()?.is_none_or(|(marked, _)| marked != best) {

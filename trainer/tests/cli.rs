@@ -83,10 +83,40 @@ fn train_resume_eval_baseline_and_plot() {
 }
 
 #[test]
+fn an_early_end_and_what_to_know_of_the_results_are_told() {
+    let (data, folder) = (common::data(), folder());
+    let (at, data) = (folder.path(), data.path().to_str().unwrap());
+    let mut arguments = vec!["train", "--config", "small.toml", "--data", data];
+    for set in [
+        "optim.steps=90",
+        "optim.lr=1e-9",
+        "optim.accum_steps=2",
+        "train.ema_decay=0.9",
+        "train.eval_every=1",
+        "train.patience=2",
+    ] {
+        arguments.extend(["--set", set]);
+    }
+    let (code, out, err) = run(&arguments, at);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("note: a step averages the gradients of 2 batches"), "{err}");
+    assert!(err.contains("13 images by the averaged weights"), "{err}");
+    assert!(out.contains("no evaluation was better than that of step 1 (train.patience)"), "{out}");
+    assert!(at.join("runs/small/checkpoints/best.json").is_file());
+    assert!(at.join("runs/small/checkpoints/step-00000001/ema.safetensors").is_file());
+    let (code, out, err) = run(&["eval", "--run", "small", "--data", data, "--json"], at);
+    assert_eq!(code, 0, "{err}");
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(value["images"], 13);
+}
+
+#[test]
 fn a_mistake_is_one_sentence_and_exit_code_2() {
     let (data, folder) = (common::data(), folder());
     let (at, data) = (folder.path(), data.path().to_str().unwrap());
-    let table: [(&[&str], &str); 7] = [
+    let frozen = "train.freeze=[\"visual.tranformer\"]";
+    let table: [(&[&str], &str); 8] = [
+        (&["train", "--config", "small.toml", "--data", data, "--set", frozen], "`visual.transformer`"),
         (&["train", "--config", "none.toml", "--data", data], "none.toml"),
         (&["train", "--config", "small.toml", "--data", "none"], "none"),
         (

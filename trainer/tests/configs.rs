@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use trainer::config::Config;
+use trainer::schedule::Decay;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
@@ -20,7 +21,7 @@ fn every_configuration_is_valid_and_survives_a_round_trip() {
         assert_eq!(again, config, "{}", path.display());
         count += 1;
     }
-    assert!(count >= 5, "only {count} files");
+    assert!(count >= 8, "only {count} files");
 }
 
 #[test]
@@ -38,5 +39,26 @@ fn the_coco_configurations_follow_the_guide() {
         assert_eq!((config.optim.epochs, config.optim.steps), (epochs, 0));
         assert_eq!((config.optim.lr, config.optim.weight_decay, config.optim.clip), (1e-4, 0.01, 1.0));
         assert_eq!((config.model.embed_dim, config.model.temperature), (256, 0.07));
+    }
+}
+
+#[test]
+fn the_three_large_runs_differ_in_length_rate_and_warm_up() {
+    let table = [(1, 0.5, 3e-4, 0.02), (2, 0.5, 1e-3, 0.1), (3, 2.0, 3e-4, 0.02)];
+    for (number, epochs, lr, warmup) in table {
+        let config = Config::load(&folder().join(format!("clip_t2i_run{number}.toml")), &[]).unwrap();
+        let optim = &config.optim;
+        assert_eq!((optim.epochs, optim.lr, optim.warmup_fraction), (epochs, lr, warmup));
+        assert_eq!((optim.schedule, optim.final_lr_fraction), (Decay::Cosine, 0.1));
+        assert_eq!(config.data.batch_size, 1024);
+        assert!((1..=128).contains(&config.train.chunk_size), "a batch of 1024 must fit anywhere");
+        let clip = config.clip(49_408);
+        let (text, vision) = (&clip.text, &clip.vision);
+        assert_eq!((text.layers, text.heads, text.width, text.context_length), (6, 8, 512, 77));
+        assert_eq!((vision.layers, vision.heads, vision.width, vision.patch_size), (8, 6, 768, 16));
+        assert_eq!((clip.embed_dim, clip.init_temperature), (512, 0.07));
+        // 1953 batches of 1024 are two million samples.
+        let expected = if number == 3 { 3906 } else { 977 };
+        assert_eq!(config.total_steps(1953), expected);
     }
 }

@@ -61,6 +61,31 @@ fn stopped_at_any_step_and_resumed_is_the_same_run() {
 }
 
 #[test]
+fn groups_of_batches_over_the_edge_of_an_epoch_resume_as_well() {
+    let data = data();
+    let runs = tempfile::tempdir().unwrap();
+    // Four batches an epoch, three a step: most steps take the end of one epoch and the start of the next.
+    let set = ["optim.accum_steps=3", "train.ema_decay=0.5", "train.chunk_size=4"];
+    let straight = runs.path().join("straight");
+    let mut whole = Keep::default();
+    train(&config(&set), data.path(), &straight, false, &mut whole).unwrap();
+    assert_eq!(whole.rows.iter().map(|r| r.samples_seen).collect::<Vec<_>>(), [21, 42, 63, 84, 105, 126]);
+    assert_eq!(whole.rows.iter().map(|r| r.epoch).collect::<Vec<_>>(), [0, 0, 1, 2, 3, 3]);
+    assert!(whole.evaluated.iter().all(|row| row.averaged));
+    assert_eq!(whole.notes.len(), 2, "{:?}", whole.notes);
+    for stop_after in 1..6 {
+        let run = runs.path().join(format!("stop-{stop_after}"));
+        let mut first = Keep::until(stop_after);
+        train(&config(&set), data.path(), &run, false, &mut first).unwrap();
+        let mut second = Keep::default();
+        train(&config(&set), data.path(), &run, true, &mut second).unwrap();
+        assert_eq!([first.bits(), second.bits()].concat(), whole.bits(), "stop {stop_after}");
+        assert_eq!(weights(&run), weights(&straight));
+        assert_eq!(logged(&run), logged(&straight));
+    }
+}
+
+#[test]
 fn rows_behind_the_checkpoint_are_made_again_and_not_kept_twice() {
     let data = data();
     let runs = tempfile::tempdir().unwrap();
@@ -113,6 +138,14 @@ fn another_data_set_tokenizer_or_model_is_refused_by_name() {
     assert!(refusal(&["tokenizer.vocab_size=280"], false).contains("the tokenizer of digest"));
     let text = refusal(&["model.text.layers=1"], false);
     assert!(text.contains("model.text.layers 2, but this run has 1"), "{text}");
+    let text = refusal(&["loss.label_smoothing=0.1"], false);
+    assert!(text.contains("loss.label_smoothing 0.0, but this run has 0.1"), "{text}");
+    let text = refusal(&["optim.kind=adam"], false);
+    assert!(text.contains("optim.kind adamw, but this run has adam"), "{text}");
+    let text = refusal(&["train.ema_decay=0.9"], false);
+    assert!(text.contains("train.ema_decay 0, but this run has 0.9"), "{text}");
+    let text = refusal(&["train.freeze=[\"ln_final\"]"], false);
+    assert!(text.contains("train.freeze [], but this run has [\"ln_final\"]"), "{text}");
     let text = refusal(&["data.batch_size=5"], false);
     assert!(text.contains("data.batch_size 7, but this run has 5"), "{text}");
 }

@@ -121,7 +121,7 @@ impl Checkpoints {
         Ok(folder.join(STATE).is_file().then_some((best, folder)))
     }
 
-    /// Marks a checkpoint as the best, then removes all others but the newest `keep`.
+    /// Marks a checkpoint as the best, then removes all others but the newest `keep` of all.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -186,10 +186,10 @@ impl Checkpoints {
     /// Removes all but the newest `keep` and the best.
     fn prune(&self, keep: usize) -> Result<()> {
         let best = self.best()?.map(|(best, _)| best.step);
-        let mut others = self.list()?;
-        others.retain(|(step, _)| Some(*step) != best);
-        others.truncate(others.len().saturating_sub(keep.max(1)));
-        others.iter().try_for_each(|(_, old)| self.remove(old))
+        let mut old = self.list()?;
+        old.truncate(old.len().saturating_sub(keep.max(1)));
+        old.retain(|(step, _)| Some(*step) != best);
+        old.iter().try_for_each(|(_, old)| self.remove(old))
     }
 
     /// Hides a checkpoint before removing it, so that a half-removed one is never taken for complete.

@@ -22,7 +22,7 @@ pub struct TrainConfig {
     pub eval_limit: usize,
     /// Steps between two checkpoints; 0: only at the end and when stopped.
     pub checkpoint_every: u64,
-    /// How many checkpoints are kept, the best one not counted.
+    /// How many of the newest checkpoints are kept, beside the best one.
     pub keep_checkpoints: usize,
     /// Saves a checkpoint whenever an evaluation is the best so far, and keeps the last such.
     pub keep_best: bool,

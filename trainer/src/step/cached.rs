@@ -26,7 +26,7 @@ impl Pass<'_> {
     /// The loss of a batch, whose gradients go to `add` unless the loss is no number.
     pub(super) fn whole(&self, clip: &Clip, batch: &TensorBatch, add: Add<'_>) -> Result<f32> {
         let output = clip.forward(&batch.pixel_values, &batch.input_ids, &batch.eot_positions)?;
-        let (value, grads) = self.backward(&output)?;
+        let (value, grads) = self.backward(clip, &output)?;
         grads.map_or(Ok(()), |grads| add(&grads))?;
         Ok(value)
     }
@@ -58,28 +58,28 @@ impl Pass<'_> {
             logit_scale: clip.logit_scale()?,
             logit_bias: clip.logit_bias(),
         };
-        let (value, grads) = self.backward(&output)?;
+        let (value, grads) = self.backward(clip, &output)?;
         let Some(grads) = grads else { return Ok(value) };
         add(&grads)?;
         let (Some(dimages), Some(dtexts)) = (grads.get(&images), grads.get(&texts)) else {
             bail!("the loss does not depend on the features")
         };
         for chunk in &chunks {
-            chunk.send(&chunk.images(clip)?, dimages, add)?;
-            chunk.send(&chunk.texts(clip)?, dtexts, add)?;
+            chunk.send(clip, &chunk.images(clip)?, dimages, add)?;
+            chunk.send(clip, &chunk.texts(clip)?, dtexts, add)?;
         }
         Ok(value)
     }
 
     /// The loss, and its gradients if it is a number.
-    fn backward(&self, output: &ClipOutput) -> Result<(f32, Option<GradStore>)> {
+    fn backward(&self, clip: &Clip, output: &ClipOutput) -> Result<(f32, Option<GradStore>)> {
         let loss = pair_loss(output, self.loss)?;
         let value = loss.to_scalar::<f32>()?;
         if !value.is_finite() {
             return Ok((value, None));
         }
         let loss = if self.share == 1.0 { loss } else { (loss * self.share)? };
-        Ok((value, Some(loss.backward()?)))
+        Ok((value, Some(clip.backward(&loss)?)))
     }
 }
 
@@ -101,12 +101,12 @@ impl Chunk<'_> {
     }
 
     /// Runs a tower's backward pass with the cached derivative of the loss by its features.
-    fn send(&self, features: &Tensor, cached: &Tensor, add: Add<'_>) -> Result<()> {
+    fn send(&self, clip: &Clip, features: &Tensor, cached: &Tensor, add: Add<'_>) -> Result<()> {
         if !features.track_op() {
             // A tower that is frozen as a whole.
             return Ok(());
         }
         let cached = cached.narrow(0, self.first, self.len)?.detach();
-        add(&(features * cached)?.sum_all()?.backward()?)
+        add(&clip.backward(&(features * cached)?.sum_all()?)?)
     }
 }

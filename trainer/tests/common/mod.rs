@@ -33,6 +33,7 @@ pub(crate) struct Keep {
     pub(crate) rows: Vec<TrainRow>,
     pub(crate) evaluated: Vec<ValRow>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) notes: Vec<String>,
     pub(crate) begun_at: u64,
     pub(crate) stop_after: Option<u64>,
 }
@@ -55,6 +56,9 @@ impl Reporter for Shared<'_> {
     fn saved(&mut self, _checkpoint: &Path) {}
     fn warned(&mut self, message: &str) {
         self.0.warnings.push(message.to_owned());
+    }
+    fn note(&mut self, note: &str) {
+        self.0.notes.push(note.to_owned());
     }
 }
 

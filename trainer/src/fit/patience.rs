@@ -8,7 +8,7 @@ use crate::metrics::{Row, ValRow};
 
 /// Follows the evaluations of a run.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct Patience {
     monitor: Monitor,
     patience: u64,
     best: Option<(u64, f64)>,
@@ -16,16 +16,16 @@ pub(super) struct Watch {
     since: u64,
 }
 
-impl Watch {
+impl Patience {
     /// After the evaluations among `rows`.
     pub(super) fn new(train: &TrainConfig, rows: &[Row]) -> Self {
-        let mut watch = Self { monitor: train.monitor, patience: train.patience, best: None, since: 0 };
+        let mut following = Self { monitor: train.monitor, patience: train.patience, best: None, since: 0 };
         for row in rows {
             if let Row::Val(row) = row {
-                watch.observe(row);
+                following.observe(row);
             }
         }
-        watch
+        following
     }
 
     /// Takes in an evaluation; whether it is better than all before.
@@ -75,18 +75,18 @@ mod tests {
     #[test]
     fn an_equal_evaluation_is_no_improvement_and_patience_ends() {
         let train = TrainConfig { patience: 2, ..TrainConfig::default() };
-        let mut watch = Watch::new(&train, &[]);
+        let mut following = Patience::new(&train, &[]);
         let found: Vec<(bool, bool)> = [0.1, 0.3, 0.3, 0.4, 0.2, 0.4]
             .into_iter()
             .enumerate()
-            .map(|(step, recall)| (watch.observe(&row(step as u64, recall)), watch.is_over()))
+            .map(|(step, recall)| (following.observe(&row(step as u64, recall)), following.is_over()))
             .collect();
         let improved: Vec<bool> = found.iter().map(|f| f.0).collect();
         assert_eq!(improved, [true, true, false, true, false, false]);
         assert_eq!(found.iter().position(|f| f.1), Some(5));
-        assert_eq!(watch.best(), Some((3, 0.4)));
+        assert_eq!(following.best(), Some((3, 0.4)));
         let rows: Vec<Row> = (0..3).map(|step| Row::Val(row(step, 0.5))).collect();
-        assert!(Watch::new(&train, &rows).is_over());
-        assert!(!Watch::new(&TrainConfig::default(), &rows).is_over());
+        assert!(Patience::new(&train, &rows).is_over());
+        assert!(!Patience::new(&TrainConfig::default(), &rows).is_over());
     }
 }
