@@ -224,14 +224,6 @@ impl Clip {
         self.logit_bias.clone()
     }
 
-    /// Runs the backward pass of a loss of this model's outputs: the gradients of every parameter.
-    ///
-    /// # Errors
-    /// Those of the operations.
-    pub fn backward(&self, loss: &Tensor) -> Result<GradStore> {
-        loss.backward()
-    }
-
     /// Encodes both sides.
     ///
     /// # Errors
