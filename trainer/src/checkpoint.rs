@@ -2,7 +2,7 @@
 //! `ema.safetensors` when weights are averaged.
 //!
 //! `state.json` says what a checkpoint belongs to and carries the digests of its weight files. How checkpoints
-//! are written, kept and removed is in [`store`]. Leaves out what the tensors mean.
+//! are written, kept and removed is in `store`. Leaves out what the tensors mean.
 
 mod room;
 mod store;
@@ -173,13 +173,14 @@ fn flat<T: Serialize>(prefix: &str, section: &T) -> Result<Vec<(String, String)>
 pub fn read_state(checkpoint: &Path) -> Result<State> {
     let path = checkpoint.join(STATE);
     let json = fs::read(&path).map_err(Error::io("read the checkpoint"))?;
-    let state: State = serde_json::from_slice(&json)
-        .map_err(|e| Error::DamagedFile { path: path.clone(), reason: e.to_string() })?;
-    if state.version != VERSION {
-        let reason = format!("it has version {}, and this program reads version {VERSION}", state.version);
-        return Err(Error::DamagedFile { path, reason });
+    let damaged = |reason: String| Error::DamagedFile { path: path.clone(), reason };
+    // The version first: another one has other fields.
+    let state: serde_json::Value = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
+    if state["version"] != VERSION {
+        let version = &state["version"];
+        return Err(damaged(format!("it has version {version}, and this program reads version {VERSION}")));
     }
-    Ok(state)
+    serde_json::from_value(state).map_err(|e| damaged(e.to_string()))
 }
 
 /// The weights of a checkpoint.

@@ -1,7 +1,7 @@
 //! One training step: forward, backward, clip, update, clamp, average.
 //!
 //! A step may take its gradient from several batches (accumulation), and a batch may pass through the towers in
-//! chunks ([`cached`]). Leaves out the order of steps, data and files; see [`fit`](crate::fit).
+//! chunks (gradient caching). Leaves out the order of steps, data and files; see [`fit`](crate::fit).
 
 mod average;
 mod cached;

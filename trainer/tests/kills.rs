@@ -4,6 +4,7 @@
 //! kills is `TRAINER_KILLS`, 10 unless given; they are dealt out over the scenarios.
 
 #![allow(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
+#![allow(clippy::print_stdout, reason = "where the kills fell, for whoever asks with --nocapture")]
 #![cfg(unix)]
 
 mod common;
@@ -95,6 +96,13 @@ fn outcome(run: &Path) -> (Vec<Value>, Vec<(String, Vec<u8>)>) {
     (rows, files)
 }
 
+/// How far a run's rows and its newest checkpoint are, in words.
+fn standing(run: &Path) -> String {
+    let newest = trainer::checkpoint::Checkpoints::of_run(run).list().unwrap().pop();
+    let rows = fs_err::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
+    format!("{rows} rows, checkpoint {}", newest.map_or("none".to_owned(), |(step, _)| step.to_string()))
+}
+
 #[test]
 fn killed_at_random_moments_it_is_the_same_run() {
     let (data, folder) = (common::data(), tempfile::tempdir().unwrap());
@@ -107,22 +115,33 @@ fn killed_at_random_moments_it_is_the_same_run() {
         let whole = begun.elapsed().as_secs_f64();
         let expected = outcome(&at.join("runs/straight"));
         assert_eq!(expected.0.len(), 30 + 5 + 4, "every step, evaluation and norm has its row");
+        let run = at.join("runs/killed");
+        let is_the_same = || {
+            finish(trainer(at, data, "killed", scenario, [2, 3]));
+            let found = outcome(&run);
+            assert_eq!(found.0, expected.0, "{scenario:?}");
+            assert!(found.1 == expected.1, "{scenario:?}: another checkpoint");
+        };
         let mut left = kills / SCENARIOS.len() + usize::from(number < kills % SCENARIOS.len());
         while left > 0 {
             let threads = [1 + left % 3, 1 + left % 4];
             let mut child = trainer(at, data, "killed", scenario, threads).spawn().unwrap();
-            std::thread::sleep(Duration::from_secs_f64(whole * draw.next()));
-            if child.try_wait().unwrap().is_none() {
-                left -= 1;
-            }
-            // A child that has ended by itself leaves a run that is whole, as the next start shows.
-            let _ = child.kill();
+            // A part of a whole run's time, so that most runs are killed more than once before their end.
+            std::thread::sleep(Duration::from_secs_f64(0.6 * whole * draw.next()));
+            let is_alive = child.try_wait().unwrap().is_none();
+            drop(child.kill());
             child.wait().unwrap();
+            if is_alive {
+                left -= 1;
+                println!("scenario {number}, threads {threads:?}: killed at {}", standing(&run));
+            }
+            if run.join("checkpoints/step-00000030").exists() {
+                // The end was reached: on with a new run.
+                is_the_same();
+                fs_err::remove_dir_all(&run).unwrap();
+            }
         }
-        finish(trainer(at, data, "killed", scenario, [2, 3]));
-        let found = outcome(&at.join("runs/killed"));
-        assert_eq!(found.0, expected.0, "{scenario:?}");
-        assert!(found.1 == expected.1, "{scenario:?}: another checkpoint");
+        is_the_same();
         ["straight", "killed"]
             .iter()
             .for_each(|run| fs_err::remove_dir_all(at.join("runs").join(run)).unwrap());

@@ -94,6 +94,22 @@ fn averaged_weights_have_a_file_of_their_own_and_are_what_is_evaluated() {
 }
 
 #[test]
+fn a_state_of_another_version_or_of_something_else_is_named() {
+    let run = tempfile::tempdir().unwrap();
+    let path = Checkpoints::of_run(run.path()).save(state(7), &weights(0.1, 0.2), 2).unwrap();
+    for (json, expected) in [
+        ("{\"version\": 2, \"step\": 7}", "it has version 2, and this program reads version 3"),
+        ("{\"version\": 3, \"step\": 7}", "missing field"),
+        ("[]", "it has version null"),
+        ("{", "state.json is damaged"),
+    ] {
+        fs::write(path.join(STATE), json).unwrap();
+        let text = read_state(&path).unwrap_err().to_string();
+        assert!(text.contains(expected) && text.contains("state.json"), "{text}");
+    }
+}
+
+#[test]
 fn a_changed_byte_is_found() {
     let run = tempfile::tempdir().unwrap();
     let path = Checkpoints::of_run(run.path()).save(state(7), &weights(0.1, 0.2), 2).unwrap();
