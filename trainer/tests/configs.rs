@@ -4,7 +4,9 @@
 
 use std::path::{Path, PathBuf};
 use trainer::config::Config;
+use trainer::model::VisionKind;
 use trainer::schedule::Decay;
+use trainer::zeroshot;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
@@ -15,6 +17,9 @@ fn every_configuration_is_valid_and_survives_a_round_trip() {
     let mut count = 0;
     for entry in fs_err::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
+        if path.ends_with("zeroshot") {
+            continue;
+        }
         assert_eq!(path.extension().unwrap(), "toml", "{}", path.display());
         let config = Config::load(&path, &[]).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let again = Config::from_toml(&config.to_toml().unwrap(), "resolved", &[]).unwrap();
@@ -39,6 +44,8 @@ fn the_coco_configurations_follow_the_guide() {
         assert_eq!((config.optim.epochs, config.optim.steps), (epochs, 0));
         assert_eq!((config.optim.lr, config.optim.weight_decay, config.optim.clip), (1e-4, 0.01, 1.0));
         assert_eq!((config.model.embed_dim, config.model.temperature), (256, 0.07));
+        let vision = &config.model.vision;
+        assert_eq!((vision.kind, vision.width, vision.image_size), (VisionKind::Resnet50, 64, 224));
     }
 }
 
@@ -60,5 +67,28 @@ fn the_three_large_runs_differ_in_length_rate_and_warm_up() {
         // 1953 batches of 1024 are two million samples.
         let expected = if number == 3 { 3906 } else { 977 };
         assert_eq!(config.total_steps(1953), expected);
+    }
+}
+
+#[test]
+fn the_lists_for_zero_shot_classification_are_whole() {
+    let at = |name: &str| folder().join("zeroshot").join(name);
+    let names = |file: &str| -> Vec<String> {
+        zeroshot::read_classes(&at(file)).unwrap().into_iter().map(|class| class.name).collect()
+    };
+    let imagenet = names("imagenet_classes.txt");
+    assert_eq!(imagenet.len(), 1000);
+    assert_eq!((imagenet[0].as_str(), imagenet[1].as_str()), ("tench", "goldfish"));
+    assert_eq!((imagenet[281].as_str(), imagenet[999].as_str()), ("tabby cat", "toilet paper"));
+    let shapes = names("shapes_classes.txt");
+    assert_eq!((shapes.len(), shapes[0].as_str(), shapes[79].as_str()), (80, "red circle", "white ring"));
+    for (file, count) in
+        [("imagenet_templates.txt", 80), ("imagenet_templates_simple.txt", 7), ("shapes_templates.txt", 5)]
+    {
+        let mut templates = zeroshot::read_templates(&at(file)).unwrap();
+        assert_eq!(templates.len(), count, "{file}");
+        templates.sort();
+        templates.dedup();
+        assert_eq!(templates.len(), count, "{file} says something twice");
     }
 }

@@ -5,7 +5,7 @@
 
 mod common;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use trainer::Error;
@@ -242,6 +242,31 @@ fn names_of_wrappers_and_old_buffers_are_taken_off() {
     weights::initialise(one.params(), &config, &path, &Device::Cpu).unwrap();
     weights::initialise(other.params(), &config, &fixture("layout_open_clip"), &Device::Cpu).unwrap();
     assert_eq!(bits(&one), bits(&other));
+}
+
+#[test]
+fn files_in_half_precision_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config("gelu", &[]);
+    for name in ["layout_hugging_face", "layout_open_clip"] {
+        let whole = model(&config);
+        weights::initialise(whole.params(), &config, &fixture(name), &Device::Cpu).unwrap();
+        for (dtype, bits) in [(DType::F16, 11), (DType::BF16, 8)] {
+            let tensors = candle_core::safetensors::load(fixture(name), &Device::Cpu).unwrap();
+            let half = tensors.into_iter().map(|(name, t)| (name, t.to_dtype(dtype).unwrap()));
+            let path = folder.path().join("half.safetensors");
+            candle_core::safetensors::save(&half.collect::<HashMap<_, _>>(), &path).unwrap();
+            let model = model(&config);
+            weights::initialise(model.params(), &config, &path, &Device::Cpu).unwrap();
+            for ((name, found), (_, exact)) in model.params().tensors().iter().zip(whole.params().tensors()) {
+                for (found, exact) in values(found).iter().zip(values(&exact)) {
+                    // Half a unit in the last place, and what is too small for f16.
+                    let allowed = exact.abs() * 0.5f32.powi(bits) + 1e-7;
+                    assert!((found - exact).abs() <= allowed, "{name}: {found} for {exact}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! The loss beside its plain formula, clouds that can and cannot be told apart, one result for any threads.
+
 use super::*;
 
 /// Clouds around one centre a class: `spread` is the deviation within one.

@@ -1,3 +1,5 @@
+//! Lists and templates as people write them, folders in every relation to classes, counts beside brute force.
+
 use super::*;
 
 fn file(text: &str) -> tempfile::NamedTempFile {
