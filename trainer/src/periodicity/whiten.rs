@@ -8,9 +8,9 @@
 //! noise as often as it should.
 //!
 //! φ is that of an autoregressive model whose bins, without their parabola, would have the lag-one correlation that is
-//! measured, and one standard error more: too small a φ gives false alarms, too large a one costs a little power. (The mean of a bin is smoother than the model's
-//! values, so slow noise gets a φ near one.) It is
-//! measured on the epochs' deviations from their common fold, where a period is not.
+//! measured, and one standard error more: too small a φ gives false alarms, too large a one costs a little power. (The
+//! mean of a bin is smoother than the model's values, so slow noise gets a φ near one.) It is measured on the epochs'
+//! deviations from their common fold, where a period is not.
 //! Left out: models with more coefficients.
 
 use super::residual::{Grid, basis, project, residuals};
