@@ -234,8 +234,9 @@ impl Fit<'_> {
 
     /// Looks for a loss that repeats with the epoch.
     fn epoch_ended(&mut self) {
-        let batches = (self.loader.batch_count() / self.job.config.optim.accum_steps).max(1);
-        let (finished, epochs) = (self.state.step / batches, self.total / batches);
+        // Of steps and not of batches, which a step may take several of.
+        let finished = self.state.loader.epoch;
+        let epochs = self.total.saturating_mul(finished) / self.state.step.max(1);
         if let Some(message) = self.periodicity.look(self.job.run, finished, epochs) {
             self.reporter.warned(&message);
         }

@@ -37,10 +37,10 @@ pub(super) fn document(sections: &[Section], options: &Options, root: &Path) -> 
         options.seeds()
     )?;
     for section in sections {
-        writeln!(text, "\n## {}\n\n{HEAD}{}", section.heading, rows(section)?)?;
+        write!(text, "\n## {}\n\n{HEAD}{}", section.heading, rows(section)?)?;
     }
     text.push_str(
-        "Variance: of the loss less each epoch's trend and what one bin of positions carries over to the next, the share\n\
+        "\nVariance: of the loss less each epoch's trend and what one bin of positions carries over to the next, the share\n\
          that the position in the epoch explains, less its mean when each epoch is turned by itself; mean over the seeds.\n\
          p: Fisher's, over the seeds. Sawtooth: the drop at an epoch's start, which a period may cause too. Loss and recall on held-out samples, last\n\
          step; ± is the standard deviation over the seeds.\n",
