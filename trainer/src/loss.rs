@@ -4,7 +4,7 @@
 //! `L = s·I·Tᵀ`, and with pair i the only positive of row and column i,
 //! `loss = ½ · mean_i(logsumexp_j L_ij − L_ii) + ½ · mean_i(logsumexp_j L_ji − L_ii)`.
 //! SigLIP asks of each of the B² pairs alone whether it belongs together, see
-//! [`sigmoid_loss`]; it learns a bias beside the scale.
+//! [`sigmoid_loss()`]; it learns a bias beside the scale.
 //! The parameter is the logarithm of s and is clamped after each step, so that s stays between 1 and 100.
 //! Left out: features gathered from other ranks.
 
