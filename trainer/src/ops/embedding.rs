@@ -90,11 +90,13 @@ impl CustomOp2 for Embedding {
                     add(&grad[place * width..][..width], &mut rows[row * width..][..width]);
                 }
             });
-            dpositions[..self.tokens * width].par_chunks_mut(width.max(1)).enumerate().for_each(|(token, row)| {
-                for grad in grad.chunks_exact(tokens * width) {
-                    add(&grad[token * width..][..width], row);
-                }
-            });
+            dpositions[..self.tokens * width].par_chunks_mut(width.max(1)).enumerate().for_each(
+                |(token, row)| {
+                    for grad in grad.chunks_exact(tokens * width) {
+                        add(&grad[token * width..][..width], row);
+                    }
+                },
+            );
             Ok(())
         })?;
         Ok((Some(tensor(dtable, table.shape())?), Some(tensor(dpositions, positions.shape())?)))
