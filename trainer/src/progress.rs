@@ -24,7 +24,7 @@ impl Progress {
     pub(crate) fn new(stop: Arc<AtomicBool>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
-            let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} ETA {eta}");
+            let style = ProgressStyle::with_template("{bar:16} {pos}/{len} ETA {eta} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
@@ -36,6 +36,11 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+
+    /// Says what the next run is.
+    pub(crate) fn heading(&self, text: &str) {
+        self.say(text);
     }
 
     fn say(&self, text: &str) {
@@ -95,8 +100,9 @@ impl Reporter for Progress {
 
     fn evaluated(&mut self, row: &ValRow) {
         let percent = |shares: [f64; 3]| shares.map(|s| format!("{:.1}", 100.0 * s)).join("/");
+        let loss = row.loss.map_or_else(String::new, |loss| format!("loss {loss:.4}, "));
         self.say(&format!(
-            "step {} {}: recall@1/5/10 of {} images{}: image to text {}%, text to image {}%",
+            "step {} {}: {loss}recall@1/5/10 of {} images{}: image to text {}%, text to image {}%",
             row.step,
             row.split,
             row.images,

@@ -1,6 +1,7 @@
 //! One file a command; each is a plain function of its arguments that prints its result.
 
 pub(crate) mod baseline;
+pub(crate) mod diff;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod export;
@@ -8,8 +9,11 @@ pub(crate) mod periodicity;
 pub(crate) mod plot;
 pub(crate) mod probe;
 pub(crate) mod report;
+pub(crate) mod runs;
 pub(crate) mod search;
+pub(crate) mod sweep;
 pub(crate) mod train;
+pub(crate) mod worst;
 pub(crate) mod zeroshot;
 
 use crate::cli::trained::RunArguments;
