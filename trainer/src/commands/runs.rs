@@ -47,7 +47,8 @@ pub(crate) fn run(arguments: &RunsArguments) -> Result<ExitCode> {
         let percent = |column: &str| report::percent(run.row.number(column));
         vec![
             of("name"),
-            of("started").replace('T', " ").trim_end_matches(":00Z").trim_end_matches('Z').to_owned(),
+            // To the minute.
+            of("started").chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect(),
             run.status.clone(),
             step,
             nats("loss_best"),
