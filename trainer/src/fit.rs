@@ -105,7 +105,6 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     let mut model = TrainState::new(config, tokenizer.vocab_size(), total, &device)?;
     let mut state = State::begin(identity)?;
     let mut samples = config.train.sample_ledger.then(|| Samples::of(&loader));
-    let mut followed_from = 0;
     if let Some(latest) = Checkpoints::of_run(job.run).latest()? {
         let saved = checkpoint::read_state(&latest)?;
         saved.check(&latest, identity)?;
@@ -113,10 +112,7 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         let moments = checkpoint::read_optimizer(&latest, &saved, &device)?;
         model.load(weights, moments, checkpoint::read_averaged(&latest, &saved, &device)?, saved.step)?;
         if let Some(samples) = &mut samples {
-            match checkpoint::read_samples(&latest, &saved)? {
-                Some(bytes) => samples.load(&latest, bytes)?,
-                None => followed_from = saved.step,
-            }
+            samples.resume(&latest, &saved)?;
         }
         state = State { step: saved.step, samples_seen: saved.samples_seen, loader: saved.loader, ..state };
     } else if !config.model.weights.is_empty() {
@@ -134,10 +130,8 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     let log = MetricsLog::open(job.run, state.step)?;
     let rows = metrics::read(job.run)?;
     reporter.begin(&state, total, &model.describe());
-    model.notes().iter().for_each(|note| reporter.note(note));
-    if followed_from > 0 {
-        reporter.note(&format!("the ledger of samples begins behind step {followed_from} (train.sample_ledger)"));
-    }
+    let notes = model.notes().into_iter().chain(samples.as_ref().and_then(Samples::note));
+    notes.for_each(|note| reporter.note(&note));
     let mut fit = Fit {
         job,
         device,

@@ -104,7 +104,8 @@ fn weight(points: usize) -> f64 {
 }
 
 fn val_losses(rows: &[Row]) -> Vec<(f64, f64)> {
-    let loss = |row: &Row| if let Row::Val(r) = row { Some((r.step as f64, f64::from(r.loss?))) } else { None };
+    let loss =
+        |row: &Row| if let Row::Val(r) = row { Some((r.step as f64, f64::from(r.loss?))) } else { None };
     rows.iter().filter_map(loss).collect()
 }
 

@@ -47,13 +47,15 @@ struct Seen {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
     seen: Vec<Seen>,
+    /// The step behind which it begins, where it was not kept from the first.
+    begun_at: u64,
 }
 
 impl Samples {
     /// An empty ledger for the samples that take part.
     pub fn of(loader: &Loader) -> Self {
         let count = loader.samples().last().map_or(0, |last| last as usize + 1);
-        Self { seen: vec![Seen::default(); count] }
+        Self { seen: vec![Seen::default(); count], begun_at: 0 }
     }
 
     /// Takes in the samples of a step with their losses.
@@ -75,10 +77,15 @@ impl Samples {
     /// # Errors
     /// [`Error::Loader`] where the index row of a sample is damaged; [`Error::Io`].
     pub fn to_file(&self, loader: &Loader) -> Result<Vec<u8>> {
-        let failed =
-            |e: ArrowError| Error::Io { doing: "write the ledger of samples", source: std::io::Error::other(e) };
-        let seen: Vec<(u64, Seen)> =
-            (0..).zip(&self.seen).filter(|(_, seen)| seen.times > 0).map(|(sample, seen)| (sample, *seen)).collect();
+        let failed = |e: ArrowError| Error::Io {
+            doing: "write the ledger of samples",
+            source: std::io::Error::other(e),
+        };
+        let seen: Vec<(u64, Seen)> = (0..)
+            .zip(&self.seen)
+            .filter(|(_, seen)| seen.times > 0)
+            .map(|(sample, seen)| (sample, *seen))
+            .collect();
         let schema = Arc::new(schema());
         let mut writer = FileWriter::try_new(Vec::new(), &schema).map_err(failed)?;
         for rows in seen.chunks(ROWS_AT_ONCE) {
@@ -99,11 +106,29 @@ impl Samples {
         writer.into_inner().map_err(failed)
     }
 
-    /// Takes over what the file of a checkpoint says.
+    /// Goes on from a checkpoint; from nothing where it was made without a ledger.
     ///
     /// # Errors
-    /// [`Error::DamagedFile`] naming the checkpoint when it is no such file, or of more samples.
-    pub fn load(&mut self, checkpoint: &Path, file: Vec<u8>) -> Result<()> {
+    /// [`Error::Io`] and [`Error::DamagedFile`].
+    pub fn resume(&mut self, checkpoint: &Path, state: &checkpoint::State) -> Result<()> {
+        match checkpoint::read_samples(checkpoint, state)? {
+            Some(file) => self.load(checkpoint, file),
+            None => {
+                self.begun_at = state.step;
+                Ok(())
+            }
+        }
+    }
+
+    /// What a reader of the ledger should know, in one sentence.
+    pub fn note(&self) -> Option<String> {
+        let begun_at = Some(self.begun_at).filter(|step| *step > 0)?;
+        Some(format!("the ledger of samples begins behind step {begun_at} (train.sample_ledger)"))
+    }
+
+    /// Takes over what a file says; [`Error::DamagedFile`] naming the checkpoint when it is no such file, or of
+    /// more samples.
+    fn load(&mut self, checkpoint: &Path, file: Vec<u8>) -> Result<()> {
         for row in rows(checkpoint, file)? {
             let Some(seen) = self.seen.get_mut(row.sample as usize) else {
                 let reason = format!("its ledger of samples has the number {}", row.sample);
@@ -146,7 +171,8 @@ fn rows(checkpoint: &Path, file: Vec<u8>) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for batch in reader {
         let batch = batch.map_err(damaged)?;
-        let (numbers, keys) = (batch.column(0).as_primitive::<UInt64Type>(), batch.column(1).as_string::<i32>());
+        let (numbers, keys) =
+            (batch.column(0).as_primitive::<UInt64Type>(), batch.column(1).as_string::<i32>());
         let times = batch.column(2).as_primitive::<UInt32Type>();
         let losses = batch.column(3).as_primitive::<Float32Type>();
         samples.extend((0..batch.num_rows()).map(|row| Sample {
@@ -189,7 +215,8 @@ mod tests {
         assert_eq!(again, samples);
         assert_eq!(again.to_file(&loader).unwrap(), file);
         let listed = rows(Path::new("c"), file.clone()).unwrap();
-        let seen: Vec<(u64, u32, f32)> = listed.iter().map(|s| (s.sample, s.times_seen, s.last_loss)).collect();
+        let seen: Vec<(u64, u32, f32)> =
+            listed.iter().map(|s| (s.sample, s.times_seen, s.last_loss)).collect();
         assert_eq!(seen, [(0, 2, 0.3), (3, 1, 2.5)]);
         assert_eq!(listed[1].key, loader.key(3).unwrap());
         assert_eq!(hardest(listed, 1)[0].sample, 3);
@@ -197,7 +224,8 @@ mod tests {
             let error = again.load(Path::new("c"), damaged).unwrap_err().to_string();
             assert!(error.contains("ledger of samples"), "{error}");
         }
-        let error = Samples { seen: Vec::new() }.load(Path::new("c"), file).unwrap_err().to_string();
+        let error =
+            Samples { seen: Vec::new(), begun_at: 0 }.load(Path::new("c"), file).unwrap_err().to_string();
         assert!(error.contains("the number 0"), "{error}");
     }
 }

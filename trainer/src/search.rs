@@ -90,7 +90,12 @@ pub fn sheet(data: &Path, split: &str, queries: &[String], found: &[Vec<Hit>]) -
 ///
 /// # Errors
 /// [`Error::Loader`], and [`Error::Data`] when a key is not in the split.
-pub fn hardest(data: &Path, split: &str, heading: String, samples: &[(Sample, Vec<String>)]) -> Result<Sheet> {
+pub fn hardest(
+    data: &Path,
+    split: &str,
+    heading: String,
+    samples: &[(Sample, Vec<String>)],
+) -> Result<Sheet> {
     let pictures = pictures(data, split, samples.iter().map(|(sample, _)| sample.key.clone()).collect())?;
     let tile = |(sample, captions): &(Sample, Vec<String>)| {
         let picture = pictures.get(&sample.key).ok_or_else(|| Error::Data {

@@ -46,7 +46,8 @@ pub fn names(prefix: &str, points: &[Point]) -> Vec<String> {
         keys.iter().map(|key| label(key, &keys)).collect()
     });
     let plain = |point: &Point| {
-        let parts = labels.iter().zip(&point.tried).map(|(label, (_, value))| format!("-{label}{}", short(value)));
+        let parts =
+            labels.iter().zip(&point.tried).map(|(label, (_, value))| format!("-{label}{}", short(value)));
         format!("{prefix}{}", parts.collect::<String>())
     };
     let names: Vec<String> = points.iter().map(plain).collect();
@@ -69,7 +70,8 @@ fn label(key: &str, keys: &[&str]) -> String {
         let parts: Vec<&str> = key.split('.').collect();
         parts[parts.len().saturating_sub(count)..].join(".")
     };
-    let is_alone = |count: &usize| keys.iter().filter(|other| end(other, *count) == end(key, *count)).count() == 1;
+    let is_alone =
+        |count: &usize| keys.iter().filter(|other| end(other, *count) == end(key, *count)).count() == 1;
     end(key, (1..parts.len()).find(is_alone).unwrap_or(parts.len()))
 }
 

@@ -99,11 +99,15 @@ fn runs_enter_themselves_and_are_compared() {
     let path = at.join("runs/experiments.csv");
     let text = fs_err::read_to_string(&path).unwrap();
     let lines: Vec<String> = text.lines().map(|line| format!("mine {},{line}", line.len())).collect();
-    let edited = lines.join("\r\n").replace("first, \"\"hot\"\" try", "by hand").replacen("mine", "verdict", 1);
+    let edited =
+        lines.join("\r\n").replace("first, \"\"hot\"\" try", "by hand").replacen("mine", "verdict", 1);
     fs_err::write(&path, edited).unwrap();
     done(&[&base[..], &hot[..4], &["--resume", "--set", "optim.steps=6", "--note", "longer"]].concat(), at);
     let after = ledger(at);
-    assert_eq!((after.len(), &after[1]["id"], &after[1]["started"]), (2, &rows[1]["id"], &rows[1]["started"]));
+    assert_eq!(
+        (after.len(), &after[1]["id"], &after[1]["started"]),
+        (2, &rows[1]["id"], &rows[1]["started"])
+    );
     assert_eq!(after[1]["notes"], "by hand; longer");
     assert_eq!(after[1]["difference"], "optim.lr=0.005; optim.steps=6");
     assert!(after[1].iter().any(|(column, cell)| column.starts_with("verdict") && cell.starts_with("mine")));

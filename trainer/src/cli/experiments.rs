@@ -94,8 +94,8 @@ pub(crate) struct DiffArguments {
 
 pub(crate) const SWEEP_HELP: &str = "\
 Examples:
-  trainer sweep --config configs/sweep.toml --data data/shapes --dry-run
-  trainer sweep --config configs/sweep.toml --data data/shapes
+  trainer sweep --config configs/demo_sweep.toml --data data/demo --dry-run
+  trainer sweep --config configs/demo_sweep.toml --data data/demo
 
 The configuration has a section with a list for each key that is tried:
   [sweep]

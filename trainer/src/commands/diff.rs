@@ -48,9 +48,7 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<ExitCode> {
     let is_same_data = a.data == b.data;
     let is_same = found.is_empty() && is_same_data;
     if arguments.json {
-        let side = |side: &Side| {
-            json!({ "run": side.folder, "data": side.data, "figures": side.summary })
-        };
+        let side = |side: &Side| json!({ "run": side.folder, "data": side.data, "figures": side.summary });
         report::json(&json!({
             "same": is_same, "same_data": is_same_data, "config": found, "a": side(&a), "b": side(&b),
         }));
@@ -61,7 +59,9 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<ExitCode> {
         if found.is_empty() {
             rows.push(vec!["configuration".into(), "the same".into(), "the same".into()]);
         }
-        let data = |side: &Side| side.data.as_deref().map_or_else(|| "-".to_owned(), |data| data.chars().take(16).collect());
+        let data = |side: &Side| {
+            side.data.as_deref().map_or_else(|| "-".to_owned(), |data| data.chars().take(16).collect())
+        };
         rows.push(vec!["data set".to_owned(), data(&a), data(&b)]);
         rows.push(vec!["step".to_owned(), a.summary.step.to_string(), b.summary.step.to_string()]);
         rows.extend(figures(&a.summary, &b.summary));

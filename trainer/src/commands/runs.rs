@@ -61,7 +61,17 @@ pub(crate) fn run(arguments: &RunsArguments) -> Result<ExitCode> {
         ]
     });
     let header = [
-        "run", "started", "status", "step", "loss", "val loss", "i→t R@1", "t→i R@1", "parent", "difference", "notes",
+        "run",
+        "started",
+        "status",
+        "step",
+        "loss",
+        "val loss",
+        "i→t R@1",
+        "t→i R@1",
+        "parent",
+        "difference",
+        "notes",
     ];
     report::columns(&header, &[3, 4, 5, 6, 7], rows.collect());
     Ok(ExitCode::SUCCESS)

@@ -28,12 +28,14 @@ pub(crate) fn run(arguments: &WorstArguments) -> Result<ExitCode> {
             state.loader.fingerprint
         );
     }
+    let followed: u64 = known.iter().map(|sample| u64::from(sample.times_seen)).sum();
     let (count, split) = (known.len(), &config.data.split);
     let mean = known.iter().map(|s| f64::from(s.last_loss)).sum::<f64>() / count.max(1) as f64;
     let hardest = samples::hardest(known, usize::from(arguments.count));
     let mut shown: Vec<(Sample, Vec<String>)> = Vec::new();
     for sample in hardest {
-        let captions = loader.sample_captions(sample.sample).map_err(Error::loader("read a sample's captions"))?;
+        let captions =
+            loader.sample_captions(sample.sample).map_err(Error::loader("read a sample's captions"))?;
         let captions = captions.map(str::to_owned).collect();
         shown.push((sample, captions));
     }
@@ -52,11 +54,15 @@ pub(crate) fn run(arguments: &WorstArguments) -> Result<ExitCode> {
         });
         report::json(&json!({
             "checkpoint": latest, "step": state.step, "split": split, "samples_seen": count,
-            "mean_loss": mean, "out": arguments.out, "samples": rows.collect::<Vec<_>>(),
+            "samples_before_the_ledger": state.samples_seen.saturating_sub(followed), "mean_loss": mean, "out": arguments.out, "samples": rows.collect::<Vec<_>>(),
         }));
         return Ok(ExitCode::SUCCESS);
     }
     report::line(&format!("{}: {count} samples of {split} seen, mean last loss {mean:.4}", latest.display()));
+    if followed < state.samples_seen {
+        let missed = state.samples_seen - followed;
+        report::line(&format!("note: {missed} samples were learned from before the ledger was begun"));
+    }
     let rows = shown.iter().map(|(sample, captions)| {
         vec![
             format!("{:.4}", sample.last_loss),

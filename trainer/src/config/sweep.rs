@@ -65,12 +65,16 @@ impl Config {
             return Err(refuse(format!("its section [sweep] makes more than {RUNS_MAX} runs")));
         };
         let table = keys::sugar(table);
-        let points: Vec<Point> = (0..count).map(|number| point(&table, &axes, number, name)).collect::<Result<_>>()?;
+        let points: Vec<Point> =
+            (0..count).map(|number| point(&table, &axes, number, name)).collect::<Result<_>>()?;
         let mut seen = BTreeMap::new();
         for point in &points {
-            let words = || point.tried.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+            let words = || {
+                point.tried.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+            };
             if let Some(earlier) = seen.insert(point.config.to_toml()?, words()) {
-                let reason = format!("two runs of its section [sweep] are the same: {earlier} and {}", words());
+                let reason =
+                    format!("two runs of its section [sweep] are the same: {earlier} and {}", words());
                 return Err(refuse(reason));
             }
         }
@@ -129,7 +133,8 @@ mod tests {
     #[test]
     fn every_combination_comes_once_and_the_last_key_changes_fastest() {
         let points =
-            sweep("[sweep]\n\"train.seed\" = [0, 1]\noptim.lr = [1e-3, 1e-4, 1]", &["data.batch_size=8"]).unwrap();
+            sweep("[sweep]\n\"train.seed\" = [0, 1]\noptim.lr = [1e-3, 1e-4, 1]", &["data.batch_size=8"])
+                .unwrap();
         let found: Vec<(f64, u64, usize)> = points
             .iter()
             .map(|p| (p.config.optim.lr, p.config.train.seed, p.config.data.batch_size))
@@ -163,7 +168,8 @@ mod tests {
         }
         let long: Vec<String> = (0..200).map(|n| n.to_string()).collect();
         let long = long.join(",");
-        let error = sweep(&format!("[sweep]\ntrain.seed = [{long}]\noptim.steps = [{long}]"), &[]).unwrap_err();
+        let error =
+            sweep(&format!("[sweep]\ntrain.seed = [{long}]\noptim.steps = [{long}]"), &[]).unwrap_err();
         assert!(error.to_string().contains("more than 10000 runs"), "{error}");
         let error = Config::from_toml("[sweep]\noptim.lr = [1]", "s.toml", &[]).unwrap_err().to_string();
         assert!(error.contains("`trainer sweep`"), "{error}");

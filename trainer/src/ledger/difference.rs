@@ -72,7 +72,8 @@ mod tests {
             let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
             Config::from_toml("model.preset = \"nano\"", "test.toml", &set).unwrap()
         };
-        let (plain, other) = (config(&[]), config(&["train.seed=4", "optim.lr=2e-3", "train.freeze=[\"visual\"]"]));
+        let (plain, other) =
+            (config(&[]), config(&["train.seed=4", "optim.lr=2e-3", "train.freeze=[\"visual\"]"]));
         assert_eq!(differences(&plain, &plain).unwrap(), []);
         let found = differences(&plain, &other).unwrap();
         let keys: Vec<&str> = found.iter().map(|d| d.key.as_str()).collect();

@@ -72,7 +72,9 @@ impl<'a> Entered<'a> {
     /// Enters how the run ended. One that never began has no row of its own and changes none.
     pub fn end(mut self, outcome: &Result<Outcome>) {
         if let Ok(
-            Outcome::Finished { step, .. } | Outcome::StoppedEarly { step, .. } | Outcome::Stopped { step, .. },
+            Outcome::Finished { step, .. }
+            | Outcome::StoppedEarly { step, .. }
+            | Outcome::Stopped { step, .. },
         ) = outcome
         {
             self.summary.step = *step;
@@ -165,6 +167,8 @@ impl<'a> Entered<'a> {
 
     /// Says once that the ledger cannot be kept; the run goes on.
     fn tell(&mut self, error: &crate::Error) {
+        // Nobody trains to wait for a lock at every evaluation.
+        self.ledger.patience = std::time::Duration::ZERO;
         if std::mem::replace(&mut self.told, true) {
             return;
         }

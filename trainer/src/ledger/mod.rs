@@ -89,12 +89,13 @@ impl Experiment {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     path: PathBuf,
+    patience: Duration,
 }
 
 impl Ledger {
     /// The ledger in `runs`, whether it is there yet or not.
     pub fn of(runs: &Path) -> Self {
-        Self { path: runs.join(FILE) }
+        Self { path: runs.join(FILE), patience: PATIENCE }
     }
 
     /// The file.
@@ -133,9 +134,8 @@ impl Ledger {
         let mut table = self.table()?;
         COLUMNS.iter().for_each(|column| table.add_column(column));
         let result = change(&mut table);
-        let bytes = table
-            .to_bytes()
-            .map_err(|reason| Error::DamagedFile { path: self.path.clone(), reason })?;
+        let bytes =
+            table.to_bytes().map_err(|reason| Error::DamagedFile { path: self.path.clone(), reason })?;
         fsync::replace(&self.path, &bytes).map_err(Error::io("write the ledger of experiments"))?;
         Ok(result)
     }
@@ -143,12 +143,13 @@ impl Ledger {
     /// A lock that ends with the file that is returned, also when the process is killed.
     fn lock(&self) -> Result<fs_err::File> {
         let doing = "lock the ledger of experiments";
-        let file = fs_err::File::create(self.path.with_file_name(".experiments.lock")).map_err(Error::io(doing))?;
+        let file =
+            fs_err::File::create(self.path.with_file_name(".experiments.lock")).map_err(Error::io(doing))?;
         let begun = Instant::now();
         loop {
             match file.file().try_lock() {
                 Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                Err(TryLockError::WouldBlock) if begun.elapsed() < self.patience => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(TryLockError::WouldBlock) => {

@@ -127,7 +127,8 @@ mod tests {
                 time: 0.0,
             })
         };
-        let rows = [train(1, 3.0), train(2, 1.5), val(2, None, 0.25), train(3, 2.0), val(3, Some(2.5), 0.125)];
+        let rows =
+            [train(1, 3.0), train(2, 1.5), val(2, None, 0.25), train(3, 2.0), val(3, Some(2.5), 0.125)];
         let found = Summary::of(&rows, Monitor::RecallAt1);
         assert_eq!((found.step, found.loss), (3, Some(Span { last: 2.0, best: 1.5 })));
         assert_eq!(found.val_loss, Some(Span { last: 2.5, best: 2.5 }));

@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn what_people_added_is_kept() {
-        let text = "\u{feff}id,mine,name,notes\r\n1,kept,a,\"with, a comma and \"\"marks\"\"\"\r\n\r\n2,,b\r\n";
+        let text =
+            "\u{feff}id,mine,name,notes\r\n1,kept,a,\"with, a comma and \"\"marks\"\"\"\r\n\r\n2,,b\r\n";
         let mut table = Table::parse(text.as_bytes(), &["id", "name"]).unwrap();
         let row = table.find_last("name", "b").unwrap();
         table.set(row, "loss", "0.5");

@@ -86,7 +86,9 @@ mod tests {
 
     #[test]
     fn their_mean_is_the_loss_of_the_batch() {
-        for (kind, label_smoothing) in [(LossKind::Infonce, 0.0), (LossKind::Infonce, 0.2), (LossKind::Siglip, 0.0)] {
+        for (kind, label_smoothing) in
+            [(LossKind::Infonce, 0.0), (LossKind::Infonce, 0.2), (LossKind::Siglip, 0.0)]
+        {
             let config = LossConfig { kind, label_smoothing, ..LossConfig::default() };
             let output = output(13, 8);
             let losses = sample_losses(&output, &config).unwrap();
