@@ -98,7 +98,7 @@ fn mistakes_are_told_before_the_first_run() {
     let table: [(&str, &[&str], &str); 8] = [
         ("[sweep]\noptim.lrr = [1]", &[], "the nearest one is `sweep.optim.lr`"),
         ("[sweep]\noptim.lr = [1e-3, \"fast\"]", &[], "sweep.optim.lr"),
-        ("[sweep]\ndata.batch_size = [6, 400]", &[], "not one batch of data.batch_size = 400"),
+        ("[sweep]\ndata.batch_size = [6, 400]", &[], "a batch of 400 is larger than the 30 samples"),
         ("[sweep]\ndata.val_split = [\"val\", \"test\"]", &[], "\"test\""),
         ("[sweep]\nmodel.text.heads = [1, 5]", &[], "5"),
         ("", &[], "has no section [sweep]"),
