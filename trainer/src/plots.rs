@@ -70,7 +70,7 @@ pub fn draw(run: &Path, rows: &[Row]) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// [`Error::Plot`] and [`Error::Io`].
 pub fn compare(runs: &[(&str, &[Row])], out: &Path) -> Result<()> {
-    let panel = |title: &str, points: &dyn Fn(&[Row]) -> Vec<(f64, f64)>| {
+    let panel = |title: &str, points: Points<'_>| {
         Panel::new(title, runs.iter().map(|(name, rows)| Series::new(name, points(rows))).collect())
     };
     let of_train = |rows: &[Row], value: &dyn Fn(&TrainRow) -> f64| -> Vec<(f64, f64)> {
@@ -96,6 +96,9 @@ pub fn compare(runs: &[(&str, &[Row])], out: &Path) -> Result<()> {
     let title = format!("{} runs", runs.len());
     write(&Chart { title, panels, ..Chart::default() }, out)
 }
+
+/// What is drawn of a run: (step, value).
+type Points<'a> = &'a dyn Fn(&[Row]) -> Vec<(f64, f64)>;
 
 /// The weight of the past in the average of so many points: it follows about a fortieth of the run, as more would
 /// lag behind a short one.

@@ -24,7 +24,7 @@ impl Progress {
     pub(crate) fn new(stop: Arc<AtomicBool>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
-            let style = ProgressStyle::with_template("{bar:16} {pos}/{len} ETA {eta} {wide_msg}");
+            let style = ProgressStyle::with_template("{pos}/{len} ETA {eta} {msg} {wide_bar}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
@@ -64,6 +64,18 @@ fn figures(row: &TrainRow) -> String {
     )
 }
 
+/// The same within a terminal's 80 columns.
+fn short_figures(row: &TrainRow) -> String {
+    format!(
+        "loss {:.4} lr {:.1e} grad {:.3} {:.0} samples/s wait {:.0}%",
+        row.loss,
+        row.lr,
+        row.grad_norm,
+        row.samples_per_s,
+        100.0 * row.data_wait
+    )
+}
+
 impl Reporter for Progress {
     fn begin(&mut self, state: &State, total: u64, model: &str) {
         self.begun = Instant::now();
@@ -85,7 +97,7 @@ impl Reporter for Progress {
         }
         if let Some(bar) = &self.bar {
             bar.set_position(row.step);
-            bar.set_message(figures(row));
+            bar.set_message(short_figures(row));
         } else if is_logged {
             let made = (row.step - self.first_step).max(1) as f64;
             let left = total.saturating_sub(row.step) as f64 * self.begun.elapsed().as_secs_f64() / made;
