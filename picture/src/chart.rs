@@ -51,6 +51,8 @@ pub struct Series {
     pub colour: Option<Colour>,
     /// A faint band below the line: (x, low, high) in order of x; empty for none.
     pub band: Vec<(f64, f64, f64)>,
+    /// Drawn as it is in a panel that smooths the others.
+    pub is_exact: bool,
 }
 
 impl Series {
@@ -202,8 +204,11 @@ impl Panel {
             return;
         };
         // Every faint line lies below every smoothed one.
-        lines().for_each(|(series, colour)| draw_line(picture, &scale, &series.points, 1.2, colour, 0.27));
+        for (series, colour) in lines().filter(|(series, _)| !series.is_exact) {
+            draw_line(picture, &scale, &series.points, 1.2, colour, 0.27);
+        }
         for (series, colour) in lines() {
+            let weight = if series.is_exact { 0.0 } else { weight };
             draw_line(picture, &scale, &smoothed(&series.points, weight), 2.0, colour, 1.0);
         }
     }

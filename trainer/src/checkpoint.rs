@@ -1,5 +1,5 @@
 //! Checkpoints: `checkpoints/step-NNNNNNNN/{model.safetensors, optimizer.safetensors, state.json}`, with
-//! `ema.safetensors` when weights are averaged.
+//! `ema.safetensors` when weights are averaged and `samples.arrow` when samples are followed.
 //!
 //! `state.json` says what a checkpoint belongs to and carries the digests of its weight files. How checkpoints
 //! are written, kept and removed is in `store`. Leaves out what the tensors mean.
@@ -21,6 +21,7 @@ use std::path::Path;
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const AVERAGED: &str = "ema.safetensors";
+const SAMPLES: &str = "samples.arrow";
 const STATE: &str = "state.json";
 
 /// Version of a checkpoint's layout.
@@ -221,7 +222,26 @@ pub fn read_evaluated(checkpoint: &Path, state: &State, device: &Device) -> Resu
     }
 }
 
+/// The ledger of samples of a checkpoint, as its file has it; none if it was made without.
+///
+/// # Errors
+/// [`Error::Io`], and [`Error::DamagedFile`] when a byte has changed.
+pub fn read_samples(checkpoint: &Path, state: &State) -> Result<Option<Vec<u8>>> {
+    if !state.digests.contains_key(SAMPLES) {
+        return Ok(None);
+    }
+    read_checked(checkpoint, SAMPLES, state).map(Some)
+}
+
 fn read_tensors(checkpoint: &Path, file: &str, state: &State, device: &Device) -> Result<Tensors> {
+    let bytes = read_checked(checkpoint, file, state)?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
+        .map_err(Error::tensor("read the checkpoint"))?;
+    Ok(tensors.into_iter().collect())
+}
+
+/// A file of a checkpoint, compared with its digest.
+fn read_checked(checkpoint: &Path, file: &str, state: &State) -> Result<Vec<u8>> {
     let path = checkpoint.join(file);
     let bytes = fs::read(&path).map_err(Error::io("read the checkpoint"))?;
     let found = blake3::hash(&bytes).to_hex().to_string();
@@ -229,9 +249,7 @@ fn read_tensors(checkpoint: &Path, file: &str, state: &State, device: &Device) -
         let reason = format!("its digest is {found}, and {STATE} says {:?}", state.digests.get(file));
         return Err(Error::DamagedFile { path, reason });
     }
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
-        .map_err(Error::tensor("read the checkpoint"))?;
-    Ok(tensors.into_iter().collect())
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The arguments of `trainer` and their help; nothing is done here.
 
+pub(crate) mod experiments;
 pub(crate) mod trained;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,7 +15,7 @@ pub(crate) struct Arguments {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 a negative answer (periodicity found a period); 2 it could not run; 130 stopped by Ctrl-C or SIGTERM with a checkpoint saved.";
+Exit codes: 0 done; 1 a negative answer (periodicity found a period, diff a difference, a sweep a run that failed); 2 it could not run; 130 stopped by Ctrl-C or SIGTERM with a checkpoint saved.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -44,8 +45,21 @@ pub(crate) enum Command {
     Export(trained::ExportArguments),
     /// Measure what colour histograms alone reach: ridge regression to bags of words.
     Baseline(BaselineArguments),
-    /// Draw a run's curves anew from its metrics.jsonl.
-    Plot(PlotArguments),
+    /// Draw a run's curves anew, or the curves of several runs in one picture.
+    #[command(after_help = experiments::PLOT_HELP)]
+    Plot(experiments::PlotArguments),
+    /// List all runs with their figures.
+    #[command(after_help = experiments::RUNS_HELP)]
+    Runs(experiments::RunsArguments),
+    /// Compare two runs: configuration, data set, figures.
+    #[command(after_help = experiments::DIFF_HELP)]
+    Diff(experiments::DiffArguments),
+    /// Train a run for every combination of the lists in a configuration.
+    #[command(after_help = experiments::SWEEP_HELP)]
+    Sweep(experiments::SweepArguments),
+    /// Show the samples that a run finds hardest.
+    #[command(after_help = experiments::WORST_HELP)]
+    Worst(experiments::WorstArguments),
     /// Say whether a loss repeats with the epoch, as it does when the data is not shuffled well.
     #[command(after_help = PERIODICITY_HELP)]
     Periodicity(PeriodicityArguments),
@@ -58,7 +72,7 @@ Examples:
   trainer train --config configs/demo.toml --data data/shapes --resume
 
 The run's folder runs/NAME gets config.toml, tokenizer.json, metrics.jsonl, TensorBoard events,
-checkpoints/ and plots/. Ctrl-C finishes the step, saves a checkpoint and exits with 130; a second
+checkpoints/ and plots/; runs/experiments.csv gets a row. Ctrl-C finishes the step, saves a checkpoint and exits with 130; a second
 Ctrl-C ends at once. `--help` lists every key.";
 
 fn train_long_help() -> String {
@@ -121,6 +135,12 @@ pub(crate) struct TrainArguments {
     /// Override one key of the configuration; may be given often.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
+    /// The run that runs/experiments.csv compares this one with [default: the latest of the same configuration file].
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) parent: Option<String>,
+    /// A note for runs/experiments.csv.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
 }
 
 const EVAL_HELP: &str = "\
@@ -176,17 +196,6 @@ pub(crate) struct BaselineArguments {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// What `plot` takes.
-#[derive(Debug, Args)]
-pub(crate) struct PlotArguments {
-    /// The run: a name below the folder of all runs, or a run's folder.
-    #[arg(long, value_name = "NAME|DIR")]
-    pub(crate) run: String,
-    /// The folder of all runs.
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    pub(crate) runs_dir: PathBuf,
 }
 
 const PERIODICITY_HELP: &str = "\

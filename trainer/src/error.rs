@@ -26,6 +26,14 @@ pub enum Error {
         /// The valid key with the smallest edit distance.
         nearest: String,
     },
+    /// A configuration's section `[sweep]`, or a run of a sweep, that does not serve.
+    #[error("{path}: {reason}")]
+    Sweep {
+        /// The configuration's file, or the run's folder.
+        path: String,
+        /// What is wrong, and what would help.
+        reason: String,
+    },
     /// A `--set` that is not `key=value`.
     #[error("`--set {given}` is not of the form key=value, for example optim.lr=3e-4")]
     BadOverride {

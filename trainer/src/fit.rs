@@ -16,6 +16,7 @@ use crate::metrics::{self, MetricsLog, NormsRow, Row, TrainRow, ValRow};
 use crate::periodicity;
 use crate::plots;
 use crate::run::RunFolder;
+use crate::samples::Samples;
 use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
 use candle_core::Device;
@@ -103,12 +104,16 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     let total = config.total_steps(loader.batch_count());
     let mut model = TrainState::new(config, tokenizer.vocab_size(), total, &device)?;
     let mut state = State::begin(identity)?;
+    let mut samples = config.train.sample_ledger.then(|| Samples::of(&loader));
     if let Some(latest) = Checkpoints::of_run(job.run).latest()? {
         let saved = checkpoint::read_state(&latest)?;
         saved.check(&latest, identity)?;
         let weights = checkpoint::read_model(&latest, &saved, &device)?;
         let moments = checkpoint::read_optimizer(&latest, &saved, &device)?;
         model.load(weights, moments, checkpoint::read_averaged(&latest, &saved, &device)?, saved.step)?;
+        if let Some(samples) = &mut samples {
+            samples.resume(&latest, &saved)?;
+        }
         state = State { step: saved.step, samples_seen: saved.samples_seen, loader: saved.loader, ..state };
     } else if !config.model.weights.is_empty() {
         model.begin_with(config, &device)?;
@@ -116,14 +121,17 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     let checkpoints = Checkpoints::of_run(job.run);
     if state.step < total {
         let (weights, moments, averaged) = (model.weights(), model.moments(), model.averaged());
-        let weights = Weights { model: &weights, optimizer: &moments, averaged: averaged.as_ref() };
-        checkpoints.require_room(weights.bytes())?;
+        let weights =
+            Weights { model: &weights, optimizer: &moments, averaged: averaged.as_ref(), samples: None };
+        let samples_bytes = samples.as_ref().map_or(0, Samples::file_bytes);
+        checkpoints.require_room(weights.bytes() + samples_bytes)?;
     }
     run.keep(config, &tokenizer)?;
     let log = MetricsLog::open(job.run, state.step)?;
     let rows = metrics::read(job.run)?;
     reporter.begin(&state, total, &model.describe());
-    model.notes().iter().for_each(|note| reporter.note(note));
+    let notes = model.notes().into_iter().chain(samples.as_ref().and_then(Samples::note));
+    notes.for_each(|note| reporter.note(&note));
     let mut fit = Fit {
         job,
         device,
@@ -135,6 +143,7 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         evaluated_at: rows.iter().rev().find_map(|r| matches!(r, Row::Val(_)).then(|| r.step())),
         patience: Patience::new(&config.train, &rows),
         gathered: Vec::new(),
+        samples,
         state,
         total,
         log,
@@ -183,6 +192,8 @@ struct Fit<'a> {
     patience: Patience,
     /// The batches since the last step.
     gathered: Vec<Gathered>,
+    /// What is kept of each sample, with `train.sample_ledger`.
+    samples: Option<Samples>,
     total: u64,
     log: MetricsLog,
     checkpoints: Checkpoints,
@@ -264,6 +275,10 @@ impl Fit<'_> {
             Ok(result) => result,
             Err(broken) => return Err(self.not_finite(&gathered, broken)),
         };
+        if let Some(samples) = &mut self.samples {
+            let numbers = gathered.iter().flat_map(|batch| &batch.samples).copied();
+            samples.record(numbers.zip(self.model.take_sample_losses()));
+        }
         let row = {
             let state = &mut self.state;
             state.step += 1;
@@ -376,7 +391,9 @@ impl Fit<'_> {
         let keep = self.job.config.train.keep_checkpoints;
         let (weights, moments) = (self.model.weights(), self.model.moments());
         let averaged = self.model.averaged();
-        let weights = Weights { model: &weights, optimizer: &moments, averaged: averaged.as_ref() };
+        let samples = self.samples.as_ref().map(|samples| samples.to_file(self.loader)).transpose()?;
+        let (averaged, samples) = (averaged.as_ref(), samples.as_deref());
+        let weights = Weights { model: &weights, optimizer: &moments, averaged, samples };
         let path = self.checkpoints.save(self.state.clone(), &weights, keep)?;
         self.saved_at = Some(self.state.step);
         self.reporter.saved(&path);

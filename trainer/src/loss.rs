@@ -8,6 +8,10 @@
 //! The parameter is the logarithm of s and is clamped after each step, so that s stays between 1 and 100.
 //! Left out: features gathered from other ranks.
 
+mod samples;
+
+pub use samples::sample_losses;
+
 use crate::config::{LossConfig, LossKind};
 use crate::model::{ClipOutput, Params};
 use crate::ops::{linear, sigmoid_loss, smoothed_cross_entropy};

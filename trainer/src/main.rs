@@ -27,6 +27,10 @@ fn main() -> ExitCode {
         cli::Command::Export(arguments) => commands::export::run(&arguments),
         cli::Command::Baseline(arguments) => commands::baseline::run(&arguments),
         cli::Command::Plot(arguments) => commands::plot::run(&arguments),
+        cli::Command::Runs(arguments) => commands::runs::run(&arguments),
+        cli::Command::Diff(arguments) => commands::diff::run(&arguments),
+        cli::Command::Sweep(arguments) => commands::sweep::run(&arguments),
+        cli::Command::Worst(arguments) => commands::worst::run(&arguments),
         cli::Command::Periodicity(arguments) => commands::periodicity::run(&arguments),
     };
     match result {

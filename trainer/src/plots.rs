@@ -1,4 +1,4 @@
-//! A run's curves as PNG pictures in `runs/NAME/plots/`, drawn from its rows.
+//! A run's curves as PNG pictures in `runs/NAME/plots/`, drawn from its rows; and several runs in one picture.
 //!
 //! Leaves out how a chart is drawn, which is the crate `picture`'s.
 
@@ -28,7 +28,12 @@ pub fn draw(run: &Path, rows: &[Row]) -> Result<Vec<PathBuf>> {
     };
     let mut charts = Vec::new();
     if !train.is_empty() {
-        charts.push(("loss", "Loss", vec![of_train("train", &|r| f64::from(r.loss))]));
+        let mut losses = vec![of_train("train", &|r| f64::from(r.loss))];
+        let points = val_losses(rows);
+        if !points.is_empty() {
+            losses.push(Series { is_exact: true, ..Series::new("validation", points) });
+        }
+        charts.push(("loss", "Loss", losses));
         charts.push(("learning_rate", "Learning rate", vec![of_train("lr", &|r| r.lr)]));
         charts.push(("gradient_norm", "Gradient norm", vec![of_train("before clipping", &|r| r.grad_norm)]));
         charts.push(("logit_scale", "Logit scale", vec![of_train("exp", &|r| r.logit_scale)]));
@@ -50,16 +55,67 @@ pub fn draw(run: &Path, rows: &[Row]) -> Result<Vec<PathBuf>> {
         let path = folder.join(format!("{file}.png"));
         // A single batch's loss is noisy: with enough points their moving average is drawn over them.
         let is_noisy = matches!(file, "loss" | "gradient_norm") && train.len() >= SMOOTHED_FROM;
-        // The average follows about a fortieth of the run: more would lag behind a short one.
-        let weight = (1.0 - 40.0 / train.len().max(1) as f64).clamp(0.0, 0.98);
-        let panel = Panel { smoothing: is_noisy.then_some(weight), ..Panel::new(name, series) };
+        let smoothing = is_noisy.then(|| weight(train.len()));
+        let panel = Panel { smoothing, ..Panel::new(name, series) };
         let chart = Chart { title: title.clone(), panels: vec![panel], ..Chart::default() };
-        let png = chart
-            .draw()
-            .and_then(|picture| picture.to_png())
-            .map_err(|e| Error::Plot { path: path.clone(), reason: e.to_string() })?;
-        fsync::replace(&path, &png).map_err(Error::io("write a plot"))?;
+        write(&chart, &path)?;
         files.push(path);
     }
     Ok(files)
+}
+
+/// Draws loss, validation loss, recall at 1 both ways and learning rate of several runs into one picture, a line
+/// a run, for what was measured.
+///
+/// # Errors
+/// [`Error::Plot`] and [`Error::Io`].
+pub fn compare(runs: &[(&str, &[Row])], out: &Path) -> Result<()> {
+    let panel = |title: &str, points: Points<'_>| {
+        Panel::new(title, runs.iter().map(|(name, rows)| Series::new(name, points(rows))).collect())
+    };
+    let of_train = |rows: &[Row], value: &dyn Fn(&TrainRow) -> f64| -> Vec<(f64, f64)> {
+        let point = |row: &Row| if let Row::Train(r) = row { Some((r.step as f64, value(r))) } else { None };
+        rows.iter().filter_map(point).collect()
+    };
+    let of_val = |rows: &[Row], value: &dyn Fn(&ValRow) -> f64| -> Vec<(f64, f64)> {
+        let point = |row: &Row| if let Row::Val(r) = row { Some((r.step as f64, value(r))) } else { None };
+        rows.iter().filter_map(point).collect()
+    };
+    let loss = panel("Loss", &|rows| of_train(rows, &|r| f64::from(r.loss)));
+    // One average for all lines: the shortest run's, which lags the least.
+    let shortest = loss.series.iter().map(|s| s.points.len()).filter(|len| *len >= SMOOTHED_FROM).min();
+    let panels = [
+        Panel { smoothing: shortest.map(weight), ..loss },
+        panel("Validation loss", &|rows| val_losses(rows)),
+        panel("Recall at 1, image to text", &|rows| of_val(rows, &|r| r.image_to_text[0])),
+        panel("Recall at 1, text to image", &|rows| of_val(rows, &|r| r.text_to_image[0])),
+        panel("Learning rate", &|rows| of_train(rows, &|r| r.lr)),
+    ];
+    let is_measured = |panel: &Panel| panel.series.iter().any(|series| !series.points.is_empty());
+    let panels = panels.into_iter().filter(is_measured).collect();
+    let title = format!("{} runs", runs.len());
+    write(&Chart { title, panels, ..Chart::default() }, out)
+}
+
+/// What is drawn of a run: (step, value).
+type Points<'a> = &'a dyn Fn(&[Row]) -> Vec<(f64, f64)>;
+
+/// The weight of the past in the average of so many points: it follows about a fortieth of the run, as more would
+/// lag behind a short one.
+fn weight(points: usize) -> f64 {
+    (1.0 - 40.0 / points.max(1) as f64).clamp(0.0, 0.98)
+}
+
+fn val_losses(rows: &[Row]) -> Vec<(f64, f64)> {
+    let loss =
+        |row: &Row| if let Row::Val(r) = row { Some((r.step as f64, f64::from(r.loss?))) } else { None };
+    rows.iter().filter_map(loss).collect()
+}
+
+fn write(chart: &Chart, path: &Path) -> Result<()> {
+    let png = chart
+        .draw()
+        .and_then(|picture| picture.to_png())
+        .map_err(|e| Error::Plot { path: path.to_path_buf(), reason: e.to_string() })?;
+    fsync::replace(path, &png).map_err(Error::io("write a plot"))
 }

@@ -24,7 +24,7 @@ impl Progress {
     pub(crate) fn new(stop: Arc<AtomicBool>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
-            let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} ETA {eta}");
+            let style = ProgressStyle::with_template("{pos}/{len} ETA {eta} {msg} {wide_bar}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
@@ -36,6 +36,11 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+
+    /// Says what the next run is.
+    pub(crate) fn heading(&self, text: &str) {
+        self.say(text);
     }
 
     fn say(&self, text: &str) {
@@ -51,6 +56,18 @@ impl Progress {
 fn figures(row: &TrainRow) -> String {
     format!(
         "loss {:.4} lr {:.2e} grad {:.3} {:.1} samples/s data wait {:.0}%",
+        row.loss,
+        row.lr,
+        row.grad_norm,
+        row.samples_per_s,
+        100.0 * row.data_wait
+    )
+}
+
+/// The same within a terminal's 80 columns.
+fn short_figures(row: &TrainRow) -> String {
+    format!(
+        "loss {:.4} lr {:.1e} grad {:.3} {:.0} samples/s wait {:.0}%",
         row.loss,
         row.lr,
         row.grad_norm,
@@ -80,7 +97,7 @@ impl Reporter for Progress {
         }
         if let Some(bar) = &self.bar {
             bar.set_position(row.step);
-            bar.set_message(figures(row));
+            bar.set_message(short_figures(row));
         } else if is_logged {
             let made = (row.step - self.first_step).max(1) as f64;
             let left = total.saturating_sub(row.step) as f64 * self.begun.elapsed().as_secs_f64() / made;
@@ -95,8 +112,9 @@ impl Reporter for Progress {
 
     fn evaluated(&mut self, row: &ValRow) {
         let percent = |shares: [f64; 3]| shares.map(|s| format!("{:.1}", 100.0 * s)).join("/");
+        let loss = row.loss.map_or_else(String::new, |loss| format!("loss {loss:.4}, "));
         self.say(&format!(
-            "step {} {}: recall@1/5/10 of {} images{}: image to text {}%, text to image {}%",
+            "step {} {}: {loss}recall@1/5/10 of {} images{}: image to text {}%, text to image {}%",
             row.step,
             row.split,
             row.images,

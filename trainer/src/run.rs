@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.toml";
 const TOKENIZER: &str = "tokenizer.json";
+const LOCK: &str = ".lock";
 
 /// A run's folder, locked for writing.
 #[derive(Debug)]
@@ -40,8 +41,14 @@ impl RunFolder {
             });
         }
         fs_err::create_dir_all(path).map_err(Error::io("make the run's folder"))?;
-        let lock = fs_err::File::create(path.join(".lock")).map_err(Error::io("lock the run's folder"))?;
-        match lock.file().try_lock() {
+        let lock = fs_err::File::create(path.join(LOCK)).map_err(Error::io("lock the run's folder"))?;
+        let mut locked = lock.file().try_lock();
+        if matches!(locked, Err(std::fs::TryLockError::WouldBlock)) {
+            // It may have been a short look by `is_locked`.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            locked = lock.file().try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
                 return Err(Error::RunLocked { run: path.to_path_buf() });
@@ -95,6 +102,13 @@ impl RunFolder {
     }
 }
 
+/// Whether a process has the run open for writing now.
+pub fn is_locked(run: &Path) -> bool {
+    let Ok(lock) = fs_err::File::open(run.join(LOCK)) else { return false };
+    // Given back at once.
+    matches!(lock.file().try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+}
+
 /// The resolved configuration of a run.
 ///
 /// # Errors
@@ -135,7 +149,9 @@ mod tests {
         let tokenizer = run.tokenizer(&config.tokenizer, captions).unwrap();
         run.keep(&config, &tokenizer).unwrap();
         assert!(RunFolder::open(&path, true).unwrap_err().to_string().contains("another process"));
+        assert!(is_locked(&path) && !is_locked(folder.path()));
         drop(run);
+        assert!(!is_locked(&path));
         let text = RunFolder::open(&path, false).unwrap_err().to_string();
         assert!(text.contains("--resume") && text.contains("--run"), "{text}");
         assert_eq!(read_config(&path).unwrap(), config);

@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::retrieval::{Features, dot};
+use crate::samples::Sample;
 use crate::trained::Trained;
 use loader::{Loader, LoaderConfig, Order, Output, Remainder, Selection};
 use picture::{Sheet, Tile};
@@ -83,6 +84,29 @@ pub fn sheet(data: &Path, split: &str, queries: &[String], found: &[Vec<Hit>]) -
         _ => (format!("{} queries", queries.len()), found.iter().map(Vec::len).max().unwrap_or(0)),
     };
     Ok(Sheet { heading, columns: columns.min(64), tiles, tile_size: 160, ..Sheet::default() })
+}
+
+/// Draws samples with their losses, keys and captions in a grid, in their order.
+///
+/// # Errors
+/// [`Error::Loader`], and [`Error::Data`] when a key is not in the split.
+pub fn hardest(
+    data: &Path,
+    split: &str,
+    heading: String,
+    samples: &[(Sample, Vec<String>)],
+) -> Result<Sheet> {
+    let pictures = pictures(data, split, samples.iter().map(|(sample, _)| sample.key.clone()).collect())?;
+    let tile = |(sample, captions): &(Sample, Vec<String>)| {
+        let picture = pictures.get(&sample.key).ok_or_else(|| Error::Data {
+            data: data.to_path_buf(),
+            reason: format!("the split {split:?} has no sample {}", sample.key),
+        })?;
+        let title = format!("{:.3} {}", sample.last_loss, sample.key);
+        Ok(Tile { title, captions: captions.clone(), ..picture.clone() })
+    };
+    let tiles = samples.iter().map(tile).collect::<Result<_>>()?;
+    Ok(Sheet { heading, tiles, tile_size: 160, ..Sheet::default() })
 }
 
 /// The tiles of the samples with these keys, by key, with nothing but their pixels.

@@ -17,7 +17,7 @@ use crate::schedule::Schedule;
 use crate::weights;
 use average::Average;
 use candle_core::Device;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub struct TrainState {
     /// Gradients and losses of the batches since the last update.
     sums: Gradients,
     losses: Vec<f32>,
+    /// The samples' own losses, where they are kept.
+    sample_losses: Option<Vec<f32>>,
     phases: Phases,
 }
 
@@ -124,6 +126,7 @@ impl TrainState {
             accum_steps: optim.accum_steps,
             sums: Gradients::default(),
             losses: Vec::new(),
+            sample_losses: train.sample_ledger.then(Vec::new),
             phases: Phases::default(),
         })
     }
@@ -257,8 +260,10 @@ impl TrainState {
 
     fn gather(&mut self, batch: &TensorBatch, batches: u64) -> Result<std::result::Result<(), NotFinite>> {
         let begun = Instant::now();
-        let pass =
-            cached::Pass { loss: &self.loss, share: 1.0 / batches as f64, loss_known: Cell::new(begun) };
+        let samples = RefCell::new(Vec::new());
+        let kept = self.sample_losses.is_some().then_some(&samples);
+        let share = 1.0 / batches as f64;
+        let pass = cached::Pass { loss: &self.loss, share, samples: kept, loss_known: Cell::new(begun) };
         let count = batch.eot_positions.len();
         let (optimizer, sums) = (&self.optimizer, &mut self.sums);
         let mut add = |grads: &candle_core::backprop::GradStore| optimizer.accumulate(sums, grads);
@@ -276,6 +281,7 @@ impl TrainState {
             return Ok(Err(NotFinite { what: "loss", value: f64::from(loss) }));
         }
         self.losses.push(loss);
+        self.sample_losses.iter_mut().for_each(|losses| losses.append(&mut samples.borrow_mut()));
         Ok(Ok(()))
     }
 
@@ -304,6 +310,12 @@ impl TrainState {
         self.phases.optimizer += begun.elapsed();
         let loss = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len().max(1) as f64;
         Ok(Ok(StepResult { loss: loss as f32, lr, grad_norm, logit_scale }))
+    }
+
+    /// Each sample's own loss in the batches since this was last asked, in their order; none unless
+    /// `train.sample_ledger` is set.
+    pub fn take_sample_losses(&mut self) -> Vec<f32> {
+        self.sample_losses.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The norms of the last step's gradient by layer, before clipping.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Every scenario evaluates, saves the best and writes norms; each has its own ways to get to a gradient.
 const SCENARIOS: [&[&str]; 3] = [
     &[],
-    &["optim.accum_steps=2", "train.ema_decay=0.9", "train.chunk_size=3"],
+    &["optim.accum_steps=2", "train.ema_decay=0.9", "train.chunk_size=3", "train.sample_ledger=true"],
     &[
         "loss.kind=siglip",
         "optim.kind=adam",
@@ -76,7 +76,7 @@ fn finish(mut command: Command) {
 }
 
 /// Everything that must be equal: the rows without what a clock says, and the last checkpoint's weights,
-/// moments and averages byte by byte.
+/// moments, averages and ledger of samples byte by byte.
 fn outcome(run: &Path) -> (Vec<Value>, Vec<(String, Vec<u8>)>) {
     let text = fs_err::read_to_string(run.join("metrics.jsonl")).unwrap();
     let mut rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -88,7 +88,7 @@ fn outcome(run: &Path) -> (Vec<Value>, Vec<(String, Vec<u8>)>) {
     let mut files: Vec<(String, Vec<u8>)> = fs_err::read_dir(checkpoints.join("step-00000030"))
         .unwrap()
         .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".safetensors"))
+        .filter(|entry| entry.file_name() != "state.json")
         .map(|entry| (entry.file_name().into_string().unwrap(), fs_err::read(entry.path()).unwrap()))
         .collect();
     files.push(("best.json".to_owned(), fs_err::read(checkpoints.join("best.json")).unwrap()));

@@ -5,7 +5,7 @@
 //! checkpoint of the best evaluation, which is kept beside the newest. Leaves out what is in them.
 
 use super::room::free_bytes;
-use super::{AVERAGED, MODEL, OPTIMIZER, STATE, State, Tensors};
+use super::{AVERAGED, MODEL, OPTIMIZER, SAMPLES, STATE, State, Tensors};
 use crate::error::{Error, Result};
 use crate::fsync;
 use fs_err as fs;
@@ -26,6 +26,8 @@ pub struct Weights<'a> {
     pub optimizer: &'a Tensors,
     /// The averaged weights.
     pub averaged: Option<&'a Tensors>,
+    /// The file of the ledger of samples.
+    pub samples: Option<&'a [u8]>,
 }
 
 impl Weights<'_> {
@@ -41,7 +43,10 @@ impl Weights<'_> {
             // A header's entry is the name, the shape, two offsets and some words.
             (tensor.elem_count() * tensor.dtype().size_in_bytes() + name.len() + 256) as u64
         };
-        self.files().map(|(_, tensors)| tensors.iter().map(tensor).sum::<u64>()).sum::<u64>() + SLACK_BYTES
+        let samples = self.samples.map_or(0, |samples| samples.len() as u64);
+        self.files().map(|(_, tensors)| tensors.iter().map(tensor).sum::<u64>()).sum::<u64>()
+            + samples
+            + SLACK_BYTES
     }
 }
 
@@ -227,6 +232,10 @@ fn write(disk: &Disk<'_>, folder: &Path, mut state: State, weights: &Weights<'_>
         let bytes = serialize(tensors)?;
         (disk.write)(&folder.join(file), &bytes).map_err(io())?;
         state.digests.insert(file.to_owned(), blake3::hash(&bytes).to_hex().to_string());
+    }
+    if let Some(bytes) = weights.samples {
+        (disk.write)(&folder.join(SAMPLES), bytes).map_err(io())?;
+        state.digests.insert(SAMPLES.to_owned(), blake3::hash(bytes).to_hex().to_string());
     }
     let path = folder.join(STATE);
     let json = serde_json::to_vec_pretty(&state)

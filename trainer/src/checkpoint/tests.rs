@@ -34,7 +34,7 @@ fn tensors(value: f32) -> Tensors {
 /// A checkpoint's weights; leaked, a test being short.
 fn weights(model: f32, optimizer: f32) -> Weights<'static> {
     let leak = |value| -> &'static Tensors { Box::leak(Box::new(tensors(value))) };
-    Weights { model: leak(model), optimizer: leak(optimizer), averaged: None }
+    Weights { model: leak(model), optimizer: leak(optimizer), averaged: None, samples: None }
 }
 
 fn bits(tensors: &Tensors) -> Vec<(String, Vec<usize>, Vec<u32>)> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod baseline;
 pub(crate) mod bench;
+pub(crate) mod diff;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod export;
@@ -9,8 +10,11 @@ pub(crate) mod periodicity;
 pub(crate) mod plot;
 pub(crate) mod probe;
 pub(crate) mod report;
+pub(crate) mod runs;
 pub(crate) mod search;
+pub(crate) mod sweep;
 pub(crate) mod train;
+pub(crate) mod worst;
 pub(crate) mod zeroshot;
 
 use crate::cli::trained::RunArguments;

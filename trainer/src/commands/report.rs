@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use std::io::Write;
 use trainer::accuracy::Accuracy;
+use trainer::ledger::{Span, Summary};
 use trainer::retrieval::{Recall, Retrieval};
 
 /// A line of text.
@@ -14,6 +15,44 @@ pub(crate) fn line(text: &str) {
 /// A result as one JSON object.
 pub(crate) fn json(value: &Value) {
     line(&format!("{value:#}"));
+}
+
+/// A table: each column as wide as its widest cell; the columns `right` have numbers.
+pub(crate) fn columns(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) {
+    let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+        });
+        line(cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+/// A share in per cent; a dash where there is none.
+pub(crate) fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}%", 100.0 * share))
+}
+
+/// A loss; a dash where there is none.
+pub(crate) fn nats(loss: Option<f64>) -> String {
+    loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"))
+}
+
+/// The best loss, validation loss and recall at 1 both ways.
+pub(crate) fn best(summary: &Summary) -> [String; 4] {
+    let best = |span: Option<Span>| span.map(|span| span.best);
+    [
+        nats(best(summary.loss)),
+        nats(best(summary.val_loss)),
+        percent(best(summary.image_to_text_r1)),
+        percent(best(summary.text_to_image_r1)),
+    ]
 }
 
 /// Recall both ways beside chance.

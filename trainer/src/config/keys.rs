@@ -95,6 +95,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("train.recompute", Bool),
     ("train.ema_decay", Below(0.0, 1.0)),
     ("train.freeze", Texts),
+    ("train.sample_ledger", Bool),
     ("train.threads", Whole(1, 1024)),
     ("train.device", Word(&["cpu", "cuda"])),
 ];
@@ -183,7 +184,20 @@ fn check_below(prefix: &str, table: &Table) -> Result<()> {
     Ok(())
 }
 
-fn show(value: &Value) -> String {
+/// Refuses a value that is tried in a sweep and may not stand at `key`.
+pub(super) fn check_tried(key: &str, value: &Value) -> Result<()> {
+    let Some((_, kind)) = KEYS.iter().find(|(known, _)| *known == key) else {
+        let nearest = format!("sweep.{}", nearest(key));
+        return Err(Error::UnknownKey { key: format!("sweep.{key}"), nearest });
+    };
+    if kind.allows(value) {
+        return Ok(());
+    }
+    let allowed = format!("a list in which each item is {}", kind.describe());
+    Err(Error::Config { key: format!("sweep.{key}"), value: format!("[… {} …]", show(value)), allowed })
+}
+
+pub(super) fn show(value: &Value) -> String {
     let text = value.to_string();
     if text.chars().count() > 80 { text.chars().take(77).chain("...".chars()).collect() } else { text }
 }
@@ -212,7 +226,7 @@ pub(super) fn apply_override(table: &mut Table, given: &str) -> Result<()> {
     Ok(())
 }
 
-fn insert(table: &mut Table, key: &str, value: Value) {
+pub(super) fn insert(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
             table.insert(key.to_owned(), value);

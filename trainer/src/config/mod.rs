@@ -7,6 +7,7 @@ mod freeze;
 pub mod keys;
 mod loss;
 pub mod preset;
+mod sweep;
 mod train;
 
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ use toml::{Table, Value};
 
 pub use loss::{LossConfig, LossKind};
 pub use preset::{ModelConfig, TextConfig, VisionConfig};
+pub use sweep::Point;
 pub use train::{Monitor, TrainConfig};
 
 /// A resolved configuration, as it is written to `runs/NAME/config.toml`.
@@ -209,13 +211,20 @@ impl Config {
     /// As [`load`](Self::load), from a text; `name` stands in the errors.
     ///
     /// # Errors
-    /// [`Error::Toml`], [`Error::UnknownKey`] and [`Error::Config`].
+    /// [`Error::Toml`], [`Error::UnknownKey`] and [`Error::Config`]; [`Error::Sweep`] for a configuration of many runs.
     pub fn from_toml(text: &str, name: &str, overrides: &[String]) -> Result<Self> {
-        let mut table: Table = toml::from_str(text)
-            .map_err(|source| Error::Toml { path: name.to_owned(), source: Box::new(source) })?;
+        let mut table = parse(text, name)?;
+        if table.contains_key(sweep::SECTION) {
+            let reason = "it has a section [sweep], which is for `trainer sweep`; take the section out to train one run";
+            return Err(Error::Sweep { path: name.to_owned(), reason: reason.to_owned() });
+        }
         for given in overrides {
             keys::apply_override(&mut table, given)?;
         }
+        Self::from_table(table, name)
+    }
+
+    fn from_table(table: Table, name: &str) -> Result<Self> {
         let table = keys::sugar(table);
         keys::check(&table)?;
         let table = preset::expand(loss::expand(table))?;
@@ -280,6 +289,10 @@ impl Config {
         // A share of a step count: far below 2^53, so the conversion is exact.
         (total as f64 * self.optim.warmup_fraction).round() as u64
     }
+}
+
+fn parse(text: &str, name: &str) -> Result<Table> {
+    toml::from_str(text).map_err(|source| Error::Toml { path: name.to_owned(), source: Box::new(source) })
 }
 
 #[cfg(test)]

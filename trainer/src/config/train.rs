@@ -38,6 +38,8 @@ pub struct TrainConfig {
     pub ema_decay: f64,
     /// Parameters that are not learned, by the beginning of their names.
     pub freeze: Vec<String>,
+    /// Keeps of each sample how often it was learned from, and its last loss.
+    pub sample_ledger: bool,
     /// Threads of the loader; they change no result.
     pub threads: usize,
     /// What the run computes on.
@@ -61,6 +63,7 @@ impl Default for TrainConfig {
             recompute: false,
             ema_decay: 0.0,
             freeze: Vec::new(),
+            sample_ledger: false,
             threads: 2,
             device: DeviceChoice::Cpu,
         }

@@ -8,6 +8,8 @@ pub(super) struct Gathered {
     pub(super) epoch: u64,
     /// Its place in the epoch.
     pub(super) position: u64,
+    /// Its samples' numbers within the split.
+    pub(super) samples: Vec<u64>,
     /// Its samples' keys.
     pub(super) keys: Vec<String>,
     /// The captions that were learned.
@@ -20,6 +22,7 @@ impl Gathered {
         Self {
             epoch: batch.epoch(),
             position: batch.position(),
+            samples: (0..batch.len()).map(|i| batch.sample(i)).collect(),
             keys: (0..batch.len()).map(|i| batch.key(i).to_owned()).collect(),
             captions: (0..batch.len()).map(|i| batch.caption(i).to_owned()).collect(),
         }

@@ -8,11 +8,11 @@
 
 use crate::config::LossConfig;
 use crate::data::TensorBatch;
-use crate::loss::pair_loss;
+use crate::loss::{pair_loss, sample_losses};
 use crate::model::{Clip, ClipOutput};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 /// Takes the gradients of one backward pass.
@@ -22,6 +22,8 @@ pub(super) type Add<'a> = &'a mut dyn FnMut(&GradStore) -> Result<()>;
 pub(super) struct Pass<'a> {
     pub(super) loss: &'a LossConfig,
     pub(super) share: f64,
+    /// Takes each sample's own loss, where they are kept.
+    pub(super) samples: Option<&'a RefCell<Vec<f32>>>,
     /// When the loss was known: before is the forward pass, after it the backward pass.
     pub(super) loss_known: Cell<Instant>,
 }
@@ -82,6 +84,9 @@ impl Pass<'_> {
         self.loss_known.set(Instant::now());
         if !value.is_finite() {
             return Ok((value, None));
+        }
+        if let Some(samples) = self.samples {
+            samples.replace(sample_losses(output, self.loss)?);
         }
         let loss = if self.share == 1.0 { loss } else { (loss * self.share)? };
         Ok((value, Some(clip.backward(&loss)?)))

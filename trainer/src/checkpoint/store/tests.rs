@@ -44,7 +44,7 @@ fn a_disk_without_room_is_refused_with_both_numbers_before_anything_is_written()
     let run = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::of_run(run.path());
     let tensors = tensors();
-    let weights = Weights { model: &tensors, optimizer: &tensors, averaged: None };
+    let weights = Weights { model: &tensors, optimizer: &tensors, averaged: None, samples: None };
     let needed = weights.bytes();
     let written = |_: &Path, _: &[u8]| -> io::Result<()> { panic!("nothing may be written") };
     let disk = Disk { free_bytes: &|_| Some(needed - 1), write: &written };
@@ -65,7 +65,7 @@ fn a_disk_that_fills_up_leaves_the_earlier_checkpoints_and_nothing_else() {
     let run = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::of_run(run.path());
     let tensors = tensors();
-    let weights = Weights { model: &tensors, optimizer: &tensors, averaged: Some(&tensors) };
+    let weights = Weights { model: &tensors, optimizer: &tensors, averaged: Some(&tensors), samples: None };
     checkpoints.save(state(1), &weights, 2).unwrap();
     for last in [MODEL, OPTIMIZER, AVERAGED, STATE] {
         let write = |path: &Path, bytes: &[u8]| {
@@ -89,7 +89,7 @@ fn the_best_is_kept_beside_the_newest() {
     let run = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::of_run(run.path());
     let tensors = tensors();
-    let weights = Weights { model: &tensors, optimizer: &tensors, averaged: None };
+    let weights = Weights { model: &tensors, optimizer: &tensors, averaged: None, samples: None };
     let save = |step| checkpoints.save(state(step), &weights, 2).unwrap();
     let best = |step| Best { step, monitor: "recall_at_1".to_owned(), value: step as f64 };
     assert_eq!(checkpoints.best().unwrap(), None);
