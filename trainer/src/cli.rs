@@ -22,6 +22,9 @@ pub(crate) enum Command {
     /// Train a model, or go on training one.
     #[command(after_help = TRAIN_HELP, after_long_help = train_long_help())]
     Train(TrainArguments),
+    /// Time training steps by phase.
+    #[command(after_help = BENCH_HELP)]
+    Bench(BenchArguments),
     /// Measure retrieval recall of a trained model.
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArguments),
@@ -77,6 +80,38 @@ fn train_long_help() -> String {
         "{TRAIN_HELP}\n\nKeys of the configuration and what they take:\n{}",
         trainer::config::keys::listing()
     )
+}
+
+const BENCH_HELP: &str = "\
+Examples:
+  trainer bench --config configs/clip_coco_tiny.toml --steps 5
+  trainer bench --config configs/demo.toml --data data/shapes --steps 50 --json
+  trainer bench --config configs/clip_t2i_run1.toml --set data.batch_size=16 --set train.chunk_size=0
+
+Without --data, batches are noise in memory with captions of full length. MFU is the share of the rate that
+large matrix products reach on this machine, measured first.";
+
+/// What `bench` takes.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The data set, a folder made by `prep`; noise without one.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Set one key of the configuration; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Steps that are counted.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: u64,
+    /// Steps before them that are not.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) warmup: u64,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What `train` takes.

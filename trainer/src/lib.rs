@@ -6,6 +6,7 @@
 
 pub mod accuracy;
 pub mod baseline;
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod data;

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     let result = match arguments.command {
         cli::Command::Train(arguments) => commands::train::run(&arguments),
+        cli::Command::Bench(arguments) => commands::bench::run(&arguments),
         cli::Command::Eval(arguments) => commands::eval::run(&arguments),
         cli::Command::Zeroshot(arguments) => commands::zeroshot::run(&arguments),
         cli::Command::Probe(arguments) => commands::probe::run(&arguments),

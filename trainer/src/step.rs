@@ -17,9 +17,21 @@ use crate::schedule::Schedule;
 use crate::weights;
 use average::Average;
 use candle_core::Device;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time that steps have taken by phase.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Phases {
+    /// Towers and loss.
+    pub forward: Duration,
+    /// Gradients.
+    pub backward: Duration,
+    /// Norm, clipping and update.
+    pub optimizer: Duration,
+}
 
 /// A model in training, with its optimizer and schedule.
 pub struct TrainState {
@@ -39,6 +51,7 @@ pub struct TrainState {
     losses: Vec<f32>,
     /// The samples' own losses, where they are kept.
     sample_losses: Option<Vec<f32>>,
+    phases: Phases,
 }
 
 impl std::fmt::Debug for TrainState {
@@ -114,6 +127,7 @@ impl TrainState {
             sums: Gradients::default(),
             losses: Vec::new(),
             sample_losses: train.sample_ledger.then(Vec::new),
+            phases: Phases::default(),
         })
     }
 
@@ -176,6 +190,16 @@ impl TrainState {
         self.average.as_ref().map(|average| average.model().params().tensors().into_iter().collect())
     }
 
+    /// The time of each phase since this was last asked.
+    pub fn take_phases(&mut self) -> Phases {
+        std::mem::take(&mut self.phases)
+    }
+
+    /// Scalars in all parameters.
+    pub fn parameter_count(&self) -> usize {
+        self.clip.params().scalar_count()
+    }
+
     /// The model in a few words.
     pub fn describe(&self) -> String {
         let (config, count) = (self.clip.config(), self.clip.params().scalar_count());
@@ -235,9 +259,14 @@ impl TrainState {
     }
 
     fn gather(&mut self, batch: &TensorBatch, batches: u64) -> Result<std::result::Result<(), NotFinite>> {
+        let begun = Instant::now();
         let samples = RefCell::new(Vec::new());
-        let kept = self.sample_losses.is_some().then_some(&samples);
-        let pass = cached::Pass { loss: &self.loss, share: 1.0 / batches as f64, samples: kept };
+        let pass = cached::Pass {
+            loss: &self.loss,
+            share: 1.0 / batches as f64,
+            samples: self.sample_losses.is_some().then_some(&samples),
+            loss_known: Cell::new(begun),
+        };
         let count = batch.eot_positions.len();
         let (optimizer, sums) = (&self.optimizer, &mut self.sums);
         let mut add = |grads: &candle_core::backprop::GradStore| optimizer.accumulate(sums, grads);
@@ -247,6 +276,8 @@ impl TrainState {
             pass.whole(&self.clip, batch, &mut add)
         };
         let loss = loss.map_err(Error::tensor("run the model forward and backward"))?;
+        self.phases.forward += pass.loss_known.get() - begun;
+        self.phases.backward += pass.loss_known.get().elapsed();
         if !loss.is_finite() {
             self.sums = Gradients::default();
             self.losses.clear();
@@ -262,6 +293,7 @@ impl TrainState {
     /// # Errors
     /// [`Error::Tensor`], also when nothing was gathered.
     pub fn update(&mut self) -> Result<std::result::Result<StepResult, NotFinite>> {
+        let begun = Instant::now();
         let (sums, losses) = (std::mem::take(&mut self.sums), std::mem::take(&mut self.losses));
         let grad_norm = self.optimizer.measure(&sums).map_err(Error::tensor("measure the gradient"))?;
         if !grad_norm.is_finite() {
@@ -278,6 +310,7 @@ impl TrainState {
         }
         let logit_scale = self.plain.logit_scale().and_then(|s| s.to_scalar::<f32>());
         let logit_scale = f64::from(logit_scale.map_err(Error::tensor("read the logit scale"))?);
+        self.phases.optimizer += begun.elapsed();
         let loss = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len().max(1) as f64;
         Ok(Ok(StepResult { loss: loss as f32, lr, grad_norm, logit_scale }))
     }

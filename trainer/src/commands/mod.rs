@@ -1,6 +1,7 @@
 //! One file a command; each is a plain function of its arguments that prints its result.
 
 pub(crate) mod baseline;
+pub(crate) mod bench;
 pub(crate) mod diff;
 pub(crate) mod embed;
 pub(crate) mod eval;

@@ -86,6 +86,26 @@ pub(super) fn specs(config: &VisionConfig, embed_dim: usize) -> Vec<ParamSpec> {
     specs
 }
 
+/// Every convolution of the tower as (output pixels, taps, output channels), in order; the last is the last
+/// bottleneck's.
+pub fn resnet_convolutions(config: &VisionConfig) -> Vec<(usize, usize, usize)> {
+    let mut side = config.image_size.div_ceil(2);
+    let mut all = vec![(side * side, 3 * 49, config.width)];
+    side = side.div_ceil(2);
+    for place in places(config.width) {
+        let (Place { inner, inputs, stride, .. }, outer) = (&place, EXPANSION * place.inner);
+        let after = side.div_ceil(*stride);
+        if place.changes_shape() {
+            all.push((after * after, *inputs, outer));
+        }
+        all.push((side * side, *inputs, *inner));
+        all.push((after * after, 9 * inner, *inner));
+        all.push((after * after, *inner, outer));
+        side = after;
+    }
+    all
+}
+
 /// Where batch normalisation takes its statistics from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BatchStatistics {

@@ -11,7 +11,7 @@
 //! Left out: dropout, and mixed precision; other devices run the composite of single operations.
 
 use super::attention::{Heads, attention, backward_sample, forward_sample};
-use super::buffer::{on_kernels, sum_in_order};
+use super::buffer::{even, on_kernels, sum_in_order};
 use super::gelu::{self, Activation, activate};
 use super::gemm::{Matrix, MatrixMut, gemm};
 use super::layer_norm::{self, layer_norm};
@@ -23,8 +23,8 @@ use super::stack::{Given, Pass, Stage, stack};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
-/// Rows (tokens) that a task aims at.
-const ROWS: usize = 256;
+/// Rows (tokens) that a task aims at: each task packs the weights anew for its products.
+const ROWS: usize = 400;
 
 /// Rows that a segment of the backward pass aims at.
 const SEGMENT_ROWS: usize = 2048;
@@ -297,7 +297,8 @@ struct Block {
 impl Block {
     /// Rows that one task takes: whole samples, about `ROWS` tokens.
     fn task_rows(&self) -> usize {
-        ((ROWS + self.heads.tokens / 2) / self.heads.tokens).max(1) * self.heads.tokens
+        let tokens = self.heads.tokens;
+        even(self.rows / tokens, (ROWS + tokens / 2) / tokens) * tokens
     }
 
     /// Rows of a segment: whole tasks, spread evenly over the fewest segments.

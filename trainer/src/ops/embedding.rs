@@ -1,14 +1,14 @@
 //! Token embedding: a row of the table for each id, plus a learned row for each position.
 //!
-//! The backward pass adds gradients of repeated ids in the order of the tokens, so that it is
-//! deterministic; each task owns a band of the table's columns and walks all tokens.
+//! The backward pass adds gradients of repeated ids in the order of the tokens, so that it is deterministic; each
+//! task owns a band of the table's rows.
 
 use super::buffer::{on_kernels, read, slice, tensor};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// Columns that one task of the backward pass owns.
-const BAND: usize = 32;
+/// Rows of the table that one task of the backward pass owns.
+const BAND: usize = 256;
 
 /// Looks up `input_ids` (B, T) in `table` (V, D) and adds `positions` (at least T rows of D): (B, T, D).
 ///
@@ -75,46 +75,38 @@ impl CustomOp2 for Embedding {
         _result: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (width, tokens) = (self.width, self.tokens);
-        let rows = table.dim(0)?;
-        let mut dtable = vec![0.0; rows * width];
+        let (width, tokens) = (self.width, self.tokens.max(1));
+        let mut dtable = vec![0.0; table.elem_count()];
         let mut dpositions = vec![0.0; positions.elem_count()];
+        // Places of the tokens by id, and in the order of the tokens where ids are equal.
+        let mut places: Vec<usize> = (0..self.ids.len()).collect();
+        places.sort_by_key(|place| self.ids[*place]);
         read(grad, |grad| {
-            let bands: Vec<(Vec<f32>, Vec<f32>)> = (0..width.div_ceil(BAND))
-                .into_par_iter()
-                .map(|band| self.backward_band(grad, rows, band * BAND))
-                .collect();
-            for (band, (table_band, position_band)) in bands.iter().enumerate() {
-                let (start, columns) = (band * BAND, BAND.min(width - band * BAND));
-                spread(&mut dtable, table_band, width, start, columns);
-                spread(&mut dpositions[..tokens * width], position_band, width, start, columns);
-            }
+            dtable.par_chunks_mut(BAND * width.max(1)).enumerate().for_each(|(band, rows)| {
+                let first = band * BAND;
+                let begin = places.partition_point(|place| (self.ids[*place] as usize) < first);
+                let of_band = places[begin..].iter().map(|place| (*place, self.ids[*place] as usize - first));
+                for (place, row) in of_band.take_while(|(_, row)| *row < BAND) {
+                    add(&grad[place * width..][..width], &mut rows[row * width..][..width]);
+                }
+            });
+            dpositions[..self.tokens * width].par_chunks_mut(width.max(1)).enumerate().for_each(
+                |(token, row)| {
+                    for grad in grad.chunks_exact(tokens * width) {
+                        add(&grad[token * width..][..width], row);
+                    }
+                },
+            );
             Ok(())
         })?;
         Ok((Some(tensor(dtable, table.shape())?), Some(tensor(dpositions, positions.shape())?)))
     }
 }
 
-impl Embedding {
-    /// Gradients of the columns from `start` on: a narrow table and narrow positions.
-    fn backward_band(&self, grad: &[f32], rows: usize, start: usize) -> (Vec<f32>, Vec<f32>) {
-        let columns = BAND.min(self.width - start);
-        let mut table = vec![0.0; rows * columns];
-        let mut positions = vec![0.0; self.tokens * columns];
-        for (token, (id, grad)) in self.ids.iter().zip(grad.chunks_exact(self.width)).enumerate() {
-            let grad = &grad[start..start + columns];
-            let row = &mut table[*id as usize * columns..][..columns];
-            row.iter_mut().zip(grad).for_each(|(row, g)| *row += g);
-            let row = &mut positions[token % self.tokens * columns..][..columns];
-            row.iter_mut().zip(grad).for_each(|(row, g)| *row += g);
+simd! {
+    fn add(grad: &[f32], row: &mut [f32]) {
+        for (row, g) in row.iter_mut().zip(grad) {
+            *row += g;
         }
-        (table, positions)
-    }
-}
-
-/// Copies a band of columns to its place in a wider matrix.
-fn spread(wide: &mut [f32], band: &[f32], width: usize, start: usize, columns: usize) {
-    for (wide, band) in wide.chunks_exact_mut(width).zip(band.chunks_exact(columns)) {
-        wide[start..start + columns].copy_from_slice(band);
     }
 }

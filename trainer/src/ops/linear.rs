@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Te
 use rayon::prelude::*;
 
 /// Rows of the output that one task computes: enough to repay packing the weight for each task.
-const ROWS: usize = 256;
+const ROWS: usize = 400;
 
 /// Most partial sums of a weight's gradient.
 const SEGMENTS: usize = 8;

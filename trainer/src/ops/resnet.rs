@@ -50,7 +50,7 @@ pub fn resnet(
     for params in &params.bottlenecks {
         let bottleneck = Bottleneck::new(params, batch, size, channels)?;
         (size, channels) = (bottleneck.out_size(), bottleneck.outputs());
-        stages.push(Part::Bottleneck(bottleneck));
+        stages.push(Part::Bottleneck(Box::new(bottleneck)));
     }
     stages.push(Part::Mean(Mean { batch, pixels: size[0] * size[1], channels }));
     stack(pixel_values, stages, (batch, channels), sink, recompute)
@@ -79,14 +79,14 @@ fn composite(pixel_values: &Tensor, params: &ResNetParams, sink: &GradSink) -> R
 /// One part of the network.
 enum Part {
     Stem(Stem),
-    Bottleneck(Bottleneck),
+    Bottleneck(Box<Bottleneck>),
     Mean(Mean),
 }
 
 /// What a part keeps.
 enum Kept {
     Stem(StemKept),
-    Bottleneck(BottleneckKept),
+    Bottleneck(Box<BottleneckKept>),
     Mean,
 }
 
@@ -112,7 +112,9 @@ impl Stage for Part {
     fn forward(&self, x: &[f32], p: &[&[f32]], out: &mut [f32], pass: Pass) -> Result<Option<Kept>> {
         Ok(match self {
             Self::Stem(stem) => stem.forward(x, p, out, pass)?.map(Kept::Stem),
-            Self::Bottleneck(bottleneck) => bottleneck.forward(x, p, out, pass)?.map(Kept::Bottleneck),
+            Self::Bottleneck(bottleneck) => {
+                bottleneck.forward(x, p, out, pass)?.map(|kept| Kept::Bottleneck(Box::new(kept)))
+            }
             Self::Mean(mean) => {
                 mean.forward(x, out);
                 Some(Kept::Mean)
@@ -124,7 +126,7 @@ impl Stage for Part {
         match (self, given.kept) {
             (Self::Stem(stem), Kept::Stem(kept)) => stem.backward(&given.with(kept), dx),
             (Self::Bottleneck(bottleneck), Kept::Bottleneck(kept)) => {
-                bottleneck.backward(&given.with(kept), dx)
+                bottleneck.backward(&given.with(&**kept), dx)
             }
             (Self::Mean(mean), Kept::Mean) => {
                 if let Some(dx) = dx {

@@ -74,6 +74,9 @@ struct Saved<K> {
     kept: Option<K>,
 }
 
+/// The last stage's output, and what all stages left.
+type Run<S> = (Vec<f32>, Vec<Saved<<S as Stage>::Kept>>);
+
 struct Stack<S: Stage> {
     stages: Vec<S>,
     shape: Shape,
@@ -107,7 +110,7 @@ pub(crate) fn stack<S: Stage + 'static>(
 }
 
 impl<S: Stage> Stack<S> {
-    fn forward(&self, x: &[f32], is_first: bool) -> Result<(Vec<f32>, Vec<Saved<S::Kept>>)> {
+    fn forward(&self, x: &[f32], is_first: bool) -> Result<Run<S>> {
         let mut saved: Vec<Saved<S::Kept>> = Vec::with_capacity(self.stages.len());
         let mut result = Vec::new();
         let mut current: Option<Buffer> = None;

@@ -27,8 +27,8 @@ impl Average {
 
     /// Takes the weights of `clip` as they are.
     pub(super) fn begin(&self, clip: &Clip) -> Result<()> {
-        let pairs = self.model.params().iter().zip(clip.params().iter());
-        pairs.map(|(average, param)| average.var.set(&param.var.as_detached_tensor())).collect()
+        let mut pairs = self.model.params().iter().zip(clip.params().iter());
+        pairs.try_for_each(|(average, param)| average.var.set(&param.var.as_detached_tensor()))
     }
 
     /// Takes in the weights of `clip` after `steps` steps.

@@ -12,7 +12,8 @@ use crate::loss::{pair_loss, sample_losses};
 use crate::model::{Clip, ClipOutput};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
 
 /// Takes the gradients of one backward pass.
 pub(super) type Add<'a> = &'a mut dyn FnMut(&GradStore) -> Result<()>;
@@ -23,6 +24,8 @@ pub(super) struct Pass<'a> {
     pub(super) share: f64,
     /// Takes each sample's own loss, where they are kept.
     pub(super) samples: Option<&'a RefCell<Vec<f32>>>,
+    /// When the loss was known: before is the forward pass, after it the backward pass.
+    pub(super) loss_known: Cell<Instant>,
 }
 
 impl Pass<'_> {
@@ -78,6 +81,7 @@ impl Pass<'_> {
     fn backward(&self, clip: &Clip, output: &ClipOutput) -> Result<(f32, Option<GradStore>)> {
         let loss = pair_loss(output, self.loss)?;
         let value = loss.to_scalar::<f32>()?;
+        self.loss_known.set(Instant::now());
         if !value.is_finite() {
             return Ok((value, None));
         }

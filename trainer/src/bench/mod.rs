@@ -1,0 +1,286 @@
+//! How long a training step takes, by phase, and what share of the machine's arithmetic it uses.
+//!
+//! Batches come from a data set through the loader, or are noise made before the clock starts. Leaves out
+//! printing, and the cost of logs, evaluations and checkpoints.
+
+mod flops;
+mod machine;
+
+pub use flops::step_flops;
+pub use machine::{gemm_rate, peak_memory};
+
+use crate::config::Config;
+use crate::data::{self, TensorBatch, Tensors};
+use crate::error::{Error, Result};
+use crate::step::{Phases, TrainState};
+use crate::tokenizer::Tokenizer;
+use candle_core::{DType, Device, Tensor};
+use loader::Loader;
+use serde::Serialize;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What is to be measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The resolved configuration.
+    pub config: &'a Config,
+    /// The data set; noise without one.
+    pub data: Option<&'a Path>,
+    /// Steps that are not counted.
+    pub warmup: u64,
+    /// Steps that are.
+    pub steps: u64,
+}
+
+/// Seconds of one step by phase.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Seconds {
+    /// Waiting for the loader, and bringing its batch to the device.
+    pub data: f64,
+    /// Towers and loss.
+    pub forward: f64,
+    /// Gradients.
+    pub backward: f64,
+    /// Norm, clipping and update.
+    pub optimizer: f64,
+    /// The whole step.
+    pub step: f64,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    /// The model in a few words.
+    pub model: String,
+    /// Scalars in all parameters.
+    pub parameters: usize,
+    /// Samples a step.
+    pub batch_size: usize,
+    /// Tokens of the longest caption in a batch, the largest over all steps.
+    pub tokens: usize,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Counted steps.
+    pub steps: u64,
+    /// Medians over the steps, each phase for itself.
+    pub seconds: Seconds,
+    /// The fastest step.
+    pub step_min: f64,
+    /// The slowest step.
+    pub step_max: f64,
+    /// Samples a second, by the median step.
+    pub samples_per_s: f64,
+    /// Share of the time that was spent waiting for data, over all counted steps; none for noise.
+    pub data_wait: Option<f64>,
+    /// Floating-point operations that the model asks of a step (three times the forward pass).
+    pub step_flops: f64,
+    /// Floating-point operations a second of large matrix products on this machine, measured before the steps.
+    pub gemm_flops_per_s: Option<f64>,
+    /// `step_flops` a second over `gemm_flops_per_s`.
+    pub mfu: Option<f64>,
+    /// The process's largest resident memory in bytes, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+    /// Loss of the last step.
+    pub loss: f32,
+}
+
+/// Runs the steps.
+///
+/// # Errors
+/// What training fails with; [`Error::Data`] when the loss is no number, which noise can do at a high rate.
+pub fn measure(plan: Plan<'_>) -> Result<Measured> {
+    let config = plan.config;
+    let device = config.train.device.open()?;
+    let gemm_flops_per_s = device.is_cpu().then(gemm_rate);
+    match plan.data {
+        Some(data) => {
+            let loader = data::open_train(config, data)?;
+            let tokenizer = open_tokenizer(config, &loader)?;
+            let tensors = Tensors::new(config, &loader, &tokenizer, &device)?;
+            let mut source = Batches { loader: &loader, tensors, epoch: 0, open: None };
+            run(plan, tokenizer.vocab_size(), &device, gemm_flops_per_s, &mut source)
+        }
+        None => {
+            let mut source = noise(config, &device).map_err(Error::tensor("make noise"))?;
+            run(plan, config.tokenizer.vocab_size, &device, gemm_flops_per_s, &mut source)
+        }
+    }
+}
+
+fn open_tokenizer(config: &Config, loader: &Loader) -> Result<Tokenizer> {
+    if !config.tokenizer.source.is_empty() {
+        return Tokenizer::load(&config.tokenizer.source);
+    }
+    let captions = loader.captions().map(|caption| caption.map(str::to_owned));
+    let captions = captions.collect::<Result<Vec<_>, _>>().map_err(Error::loader("read the captions"))?;
+    Tokenizer::train(captions, config.tokenizer.vocab_size)
+}
+
+/// Where a step's batch comes from.
+trait Source {
+    /// The next batch.
+    fn next(&mut self) -> Result<TensorBatch>;
+}
+
+/// A data set's batches, epoch after epoch.
+struct Batches<'a> {
+    loader: &'a Loader,
+    tensors: Tensors<'a>,
+    epoch: u64,
+    open: Option<loader::Epoch>,
+}
+
+impl Source for Batches<'_> {
+    fn next(&mut self) -> Result<TensorBatch> {
+        loop {
+            let open = match &mut self.open {
+                Some(open) => open,
+                None => {
+                    let epoch = self.loader.epoch(self.epoch).map_err(Error::loader("begin an epoch"))?;
+                    self.epoch += 1;
+                    self.open.insert(epoch)
+                }
+            };
+            match open.next() {
+                Some(batch) => {
+                    let batch = batch.map_err(Error::loader("read a batch"))?;
+                    return self.tensors.train(&batch);
+                }
+                None => self.open = None,
+            }
+        }
+    }
+}
+
+/// The same noise each time.
+struct Noise {
+    pixel_values: Tensor,
+    input_ids: Tensor,
+    eot_positions: Vec<u32>,
+}
+
+impl Source for Noise {
+    fn next(&mut self) -> Result<TensorBatch> {
+        Ok(TensorBatch {
+            pixel_values: self.pixel_values.clone(),
+            input_ids: self.input_ids.clone(),
+            eot_positions: self.eot_positions.clone(),
+        })
+    }
+}
+
+fn noise(config: &Config, device: &Device) -> candle_core::Result<Noise> {
+    let (batch, size) = (config.data.batch_size, config.model.vision.image_size);
+    let tokens = config.model.text.context_length;
+    let pixel_values = Tensor::randn(0f32, 1f32, (batch, 3, size, size), device)?;
+    let vocabulary = config.tokenizer.vocab_size as f32;
+    let input_ids = Tensor::rand(0f32, vocabulary - 1.0, (batch, tokens), device)?.to_dtype(DType::U32)?;
+    Ok(Noise { pixel_values, input_ids, eot_positions: vec![tokens as u32 - 1; batch] })
+}
+
+fn run(
+    plan: Plan<'_>,
+    vocab_size: usize,
+    device: &Device,
+    gemm_flops_per_s: Option<f64>,
+    source: &mut dyn Source,
+) -> Result<Measured> {
+    let config = plan.config;
+    let mut model = TrainState::new(config, vocab_size, plan.warmup + plan.steps, device)?;
+    let (mut steps, mut tokens, mut loss): (Vec<Seconds>, usize, f32) = (Vec::new(), 0, 0.0);
+    for number in 0..plan.warmup + plan.steps {
+        let begun = Instant::now();
+        let mut waited = Duration::ZERO;
+        for _ in 0..config.optim.accum_steps {
+            let waiting = Instant::now();
+            let batch = source.next()?;
+            waited += waiting.elapsed();
+            tokens = tokens.max(batch.input_ids.dim(1).map_err(Error::tensor("look at a batch"))?);
+            model.accumulate(&batch)?.map_err(|broken| not_finite(plan, number, broken.what))?;
+        }
+        loss = model.update()?.map_err(|broken| not_finite(plan, number, broken.what))?.loss;
+        let Phases { forward, backward, optimizer } = model.take_phases();
+        if number >= plan.warmup {
+            steps.push(Seconds {
+                data: waited.as_secs_f64(),
+                forward: forward.as_secs_f64(),
+                backward: backward.as_secs_f64(),
+                optimizer: optimizer.as_secs_f64(),
+                step: begun.elapsed().as_secs_f64(),
+            });
+        }
+    }
+    let of = |phase: fn(&Seconds) -> f64| median(steps.iter().map(phase).collect());
+    let total: f64 = steps.iter().map(|s| s.step).sum();
+    let seconds = Seconds {
+        data: of(|s| s.data),
+        forward: of(|s| s.forward),
+        backward: of(|s| s.backward),
+        optimizer: of(|s| s.optimizer),
+        step: of(|s| s.step),
+    };
+    let samples = config.data.batch_size * config.optim.accum_steps as usize;
+    let step_flops = step_flops(&config.clip(vocab_size), samples, tokens);
+    Ok(Measured {
+        model: model.describe(),
+        parameters: model.parameter_count(),
+        batch_size: samples,
+        tokens,
+        threads: rayon::current_num_threads(),
+        steps: plan.steps,
+        seconds,
+        step_min: steps.iter().map(|s| s.step).fold(f64::INFINITY, f64::min),
+        step_max: steps.iter().map(|s| s.step).fold(0.0, f64::max),
+        samples_per_s: samples as f64 / seconds.step.max(1e-12),
+        data_wait: plan.data.map(|_| steps.iter().map(|s| s.data).sum::<f64>() / total.max(1e-12)),
+        step_flops,
+        gemm_flops_per_s,
+        mfu: gemm_flops_per_s.map(|rate| step_flops / seconds.step.max(1e-12) / rate),
+        peak_memory_bytes: peak_memory(),
+        loss,
+    })
+}
+
+fn not_finite(plan: Plan<'_>, number: u64, what: &str) -> Error {
+    Error::Data {
+        data: plan.data.unwrap_or_else(|| Path::new("noise")).to_path_buf(),
+        reason: format!("the {what} of step {} is no number; a lower optim.lr may help", number + 1),
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => 0.5 * (values[n / 2 - 1] + values[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(Vec::new()), 0.0);
+    }
+
+    #[test]
+    fn noise_is_measured_by_phase() {
+        for preset in ["nano", "nano-rn"] {
+            let set = ["data.batch_size=4".to_owned(), "tokenizer.vocab_size=300".to_owned()];
+            let text = format!("model.preset = \"{preset}\"");
+            let config = Config::from_toml(&text, "test.toml", &set).unwrap();
+            let found = measure(Plan { config: &config, data: None, warmup: 1, steps: 3 }).unwrap();
+            let s = found.seconds;
+            assert!(s.forward > 0.0 && s.backward > 0.0 && s.optimizer > 0.0);
+            assert!(s.step >= found.step_min && s.step <= found.step_max);
+            assert!(found.loss.is_finite() && found.step_flops > 0.0 && found.data_wait.is_none());
+            assert_eq!((found.batch_size, found.tokens), (4, 16));
+        }
+    }
+}
