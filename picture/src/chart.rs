@@ -482,6 +482,18 @@ mod tests {
     }
 
     #[test]
+    fn an_exact_series_is_not_smoothed() {
+        let png = |is_exact: bool, smoothing: f64| {
+            let points = (0..40).map(|step| (f64::from(step), f64::from(step % 7))).collect();
+            let series = Series { is_exact, ..Series::new("a", points) };
+            let panel = Panel { smoothing: Some(smoothing), ..Panel::new("one", vec![series]) };
+            chart(panel).draw().unwrap().to_png().unwrap()
+        };
+        assert!(png(true, 0.5) == png(true, 0.95));
+        assert!(png(false, 0.5) != png(false, 0.95));
+    }
+
+    #[test]
     fn smoothing_starts_at_the_first_value_and_skips_gaps() {
         let points = [(0.0, 4.0), (1.0, f64::NAN), (2.0, 4.0), (3.0, 8.0)];
         let smooth = smoothed(&points, 0.5);

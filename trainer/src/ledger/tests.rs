@@ -1,3 +1,5 @@
+//! Writers at once, damage, kills, and what people add.
+
 use super::*;
 
 fn enter(ledger: &Ledger, id: &str) -> Result<()> {
