@@ -71,9 +71,12 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<ExitCode> {
     Ok(if is_same { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
+/// How a figure is shown.
+type Show = fn(Option<f64>) -> String;
+
 /// The last and the best figures, side by side.
 fn figures(a: &Summary, b: &Summary) -> Vec<Vec<String>> {
-    let rows: [(&str, [Option<Span>; 2], fn(Option<f64>) -> String); 4] = [
+    let rows: [(&str, [Option<Span>; 2], Show); 4] = [
         ("loss", [a.loss, b.loss], report::nats),
         ("val loss", [a.val_loss, b.val_loss], report::nats),
         ("image to text R@1", [a.image_to_text_r1, b.image_to_text_r1], report::percent),
