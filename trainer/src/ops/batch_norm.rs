@@ -170,12 +170,13 @@ simd! {
 }
 
 simd! {
-    /// Adds a normalised row to what stands in `out` and takes the positive part.
-    fn line_add_relu(x: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
+    /// The positive part of a normalised row and another row.
+    fn line_plus_relu(x: &[f32], scale: &[f32], shift: &[f32], other: &[f32], out: &mut [f32]) {
         let width = scale.len();
-        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-            for (((out, x), scale), shift) in out.iter_mut().zip(x).zip(scale).zip(shift) {
-                let value = *out + x * scale + shift;
+        let rows = x.chunks_exact(width).zip(other.chunks_exact(width)).zip(out.chunks_exact_mut(width));
+        for ((x, other), out) in rows {
+            for ((((out, x), scale), shift), other) in out.iter_mut().zip(x).zip(scale).zip(shift).zip(other) {
+                let value = x * scale + shift + other;
                 *out = if value > 0.0 { value } else { 0.0 };
             }
         }
@@ -184,13 +185,13 @@ simd! {
 
 /// What a normalisation's result goes through.
 #[derive(Clone, Copy)]
-pub(crate) enum After {
+pub(crate) enum After<'a> {
     /// Nothing.
     Nothing,
     /// The positive part.
     Relu,
-    /// The sum with what stands in the output, then the positive part.
-    AddRelu,
+    /// The sum with these numbers, then the positive part.
+    PlusRelu(&'a [f32]),
 }
 
 /// Rows of `width` numbers that one task of an element-wise pass takes.
@@ -199,14 +200,18 @@ pub(crate) fn task(rows: usize, width: usize) -> usize {
 }
 
 /// Normalises rows into `out`.
-pub(crate) fn apply(norm: &Norm, x: &[f32], out: &mut [f32], after: After) {
+pub(crate) fn apply(norm: &Norm, x: &[f32], out: &mut [f32], after: After<'_>) {
     let width = norm.scale.len();
     let task = task(x.len() / width, width);
-    out.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(out, x)| match after {
-        After::Nothing => line(x, &norm.scale, &norm.shift, out),
-        After::Relu => line_relu(x, &norm.scale, &norm.shift, out),
-        After::AddRelu => line_add_relu(x, &norm.scale, &norm.shift, out),
-    });
+    let (scale, shift) = (&norm.scale, &norm.shift);
+    let tasks = out.par_chunks_mut(task).zip(x.par_chunks(task));
+    match after {
+        After::Nothing => tasks.for_each(|(out, x)| line(x, scale, shift, out)),
+        After::Relu => tasks.for_each(|(out, x)| line_relu(x, scale, shift, out)),
+        After::PlusRelu(other) => tasks
+            .zip(other.par_chunks(task))
+            .for_each(|((out, x), other)| line_plus_relu(x, scale, shift, other, out)),
+    }
 }
 
 /// Sums over rows of `g` and of `g·(x − mean)`, a pair of rows: what a task leaves of its backward pass.
@@ -239,10 +244,11 @@ simd! {
 }
 
 simd! {
-    /// Writes the gradient where the output is positive, zero elsewhere.
-    pub(crate) fn mask_by_output(grad: &[f32], output: &[f32], out: &mut [f32]) {
-        for ((out, g), value) in out.iter_mut().zip(grad).zip(output) {
+    /// Writes the gradient where the output is positive, zero elsewhere, to two places.
+    pub(crate) fn mask_by_output(grad: &[f32], output: &[f32], out: &mut [f32], copy: &mut [f32]) {
+        for (((out, copy), g), value) in out.iter_mut().zip(copy).zip(grad).zip(output) {
             *out = if *value > 0.0 { *g } else { 0.0 };
+            *copy = *out;
         }
     }
 }

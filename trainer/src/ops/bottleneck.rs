@@ -193,18 +193,20 @@ impl Stage for Bottleneck {
         let around = match (&self.around, &self.params.downsample) {
             (Some(shape), Some(layer)) => {
                 let (output, norm) = conv_norm(shape, layer, &p[9..], x, pass.is_first)?;
-                apply(&norm, &output, out, After::Nothing);
                 Some(Layer { output, norm })
             }
-            _ => {
-                out.copy_from_slice(x);
-                None
-            }
+            _ => None,
         };
         let first = run(0, x)?;
         let second = run(1, &activation(&first))?;
         let third = run(2, &activation(&second))?;
-        apply(&third.norm, &third.output, out, After::AddRelu);
+        let shortcut = around.as_ref().map(|layer| {
+            let mut shortcut = Buffer::stale(layer.output.len());
+            apply(&layer.norm, &layer.output, &mut shortcut, After::Nothing);
+            shortcut
+        });
+        let shortcut = shortcut.as_deref().unwrap_or(x);
+        apply(&third.norm, &third.output, out, After::PlusRelu(shortcut));
         Ok(pass.keeps.then(|| Kept { layers: [first, second, third], around }))
     }
 
@@ -217,14 +219,14 @@ impl Stage for Bottleneck {
         // The gradient behind the last activation goes both ways; without a shortcut of its own, `dx` takes it.
         let mut shortcut = Buffer::stale(if self.around.is_some() { given.grad.len() } else { 0 });
         let masked: &mut [f32] = if self.around.is_some() { &mut shortcut } else { &mut *dx };
+        let mut dy = Buffer::stale(masked.len());
         let piece = task(given.grad.len(), 1);
         masked
             .par_chunks_mut(piece)
+            .zip(dy.par_chunks_mut(piece))
             .zip(given.grad.par_chunks(piece).zip(given.out.par_chunks(piece)))
-            .for_each(|(masked, (grad, out))| mask_by_output(grad, out, masked));
+            .for_each(|((masked, dy), (grad, out))| mask_by_output(grad, out, masked, dy));
 
-        let mut dy = Buffer::stale(masked.len());
-        dy.copy_from_slice(masked);
         let norm = backward(&third.norm, &sums(&third.output, &third.norm, &dy), self.shapes[2].rows());
         norm.apply(&third.output, &mut dy);
         let active = activation(second);
