@@ -155,21 +155,10 @@ with all captions kept; ties count as misses.";
 /// What `eval` takes.
 #[derive(Debug, Args)]
 pub(crate) struct EvalArguments {
-    /// The run: a name below the folder of all runs, or a run's folder.
-    #[arg(long, value_name = "NAME|DIR")]
-    pub(crate) run: String,
-    /// The data set; one that the run was not trained on is evaluated with a note.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The folder of all runs.
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    pub(crate) runs_dir: PathBuf,
-    /// The split [default: the configuration's data.val_split].
-    #[arg(long, value_name = "NAME")]
-    pub(crate) split: Option<String>,
-    /// Evaluate only the first N images.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) run: trained::RunArguments,
+    #[command(flatten)]
+    pub(crate) samples: trained::SamplesArguments,
     /// Deal the captions to other images first, as a control.
     #[arg(long)]
     pub(crate) shuffle_captions: bool,

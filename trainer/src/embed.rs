@@ -10,7 +10,7 @@ use crate::model::{Clip, ClipOutput};
 use crate::retrieval::{self, Features, Retrieval};
 use crate::tokenizer::Tokenizer;
 use candle_core::{Device, Tensor};
-use loader::Loader;
+use loader::{Batch, Loader};
 
 /// Captions that pass through the text tower at once.
 const CAPTIONS_AT_ONCE: usize = 256;
@@ -41,18 +41,10 @@ pub fn embed(
     let tensors = Tensors::new(config, loader, tokenizer, device)?;
     let mut embedded = Embedded::default();
     let mut waiting: Vec<String> = Vec::new();
-    let mut left = limit.unwrap_or(usize::MAX);
-    for batch in loader.epoch(0).map_err(Error::loader("begin the evaluation"))? {
-        let batch = batch.map_err(Error::loader("read a batch of the evaluation"))?;
-        let count = batch.valid_count().min(left);
-        if count == 0 {
-            break;
-        }
-        left -= count;
-        let pixels = tensors.pixels(&batch, count)?;
-        let features = model.encode_image(&pixels).map_err(Error::tensor("embed images"))?;
+    each_batch(model, &tensors, loader, limit, &mut |batch, count, features| {
         let first = embedded.images.len();
-        append(&mut embedded.images, &features)?;
+        embedded.images.width = features.width;
+        embedded.images.values.extend(features.values);
         for i in 0..count {
             for caption in batch.captions(i) {
                 waiting.push(caption.to_owned());
@@ -64,11 +56,38 @@ pub fn embed(
             embed_captions(model, &tensors, &waiting, &mut embedded.captions)?;
             waiting = rest;
         }
-    }
+        Ok(())
+    })?;
     if !waiting.is_empty() {
         embed_captions(model, &tensors, &waiting, &mut embedded.captions)?;
     }
     Ok(embedded)
+}
+
+/// Embeds the images of the first `limit` samples (all for `None`) and shows `visit` each batch: the batch, how
+/// many of its samples count, and their features of length 1. Returns how many samples there were.
+pub(crate) fn each_batch(
+    model: &Clip,
+    tensors: &Tensors<'_>,
+    loader: &Loader,
+    limit: Option<usize>,
+    visit: &mut dyn FnMut(&Batch, usize, Features) -> Result<()>,
+) -> Result<usize> {
+    let mut done = 0;
+    for batch in loader.epoch(0).map_err(Error::loader("begin to read the images"))? {
+        let batch = batch.map_err(Error::loader("read a batch of images"))?;
+        let count = batch.valid_count().min(limit.unwrap_or(usize::MAX) - done);
+        if count == 0 {
+            break;
+        }
+        let rows =
+            model.encode_image(&tensors.pixels(&batch, count)?).map_err(Error::tensor("embed images"))?;
+        let mut features = Features::default();
+        append(&mut features, &rows)?;
+        visit(&batch, count, features)?;
+        done += count;
+    }
+    Ok(done)
 }
 
 fn embed_captions(

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 a negative answer, 2 it could not run, 130 stopped by a signal after saving.
 
+mod allocator;
 mod cli;
 mod commands;
 mod progress;
@@ -9,12 +10,9 @@ mod progress;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Training allocates and frees large tensors all the time; this keeps their pages.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[expect(clippy::print_stderr, reason = "the one place that prints an error")]
 fn main() -> ExitCode {
+    allocator::keep_pages();
     let arguments = cli::Arguments::parse();
     let result = match arguments.command {
         cli::Command::Train(arguments) => commands::train::run(&arguments),

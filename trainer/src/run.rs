@@ -14,6 +14,8 @@ const TOKENIZER: &str = "tokenizer.json";
 const LOCK: &str = ".lock";
 
 /// A run's folder, locked for writing.
+///
+/// One that never became a run, because its start was refused, is removed when this is dropped.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -102,6 +104,17 @@ impl RunFolder {
     }
 }
 
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        if !self.path.join(CONFIG).exists() {
+            // What cannot be removed is in nobody's way: a folder without a configuration is no run.
+            let _ = fs_err::remove_file(self.path.join(LOCK));
+            // Only an empty folder goes.
+            let _ = fs_err::remove_dir(&self.path);
+        }
+    }
+}
+
 /// Whether a process has the run open for writing now.
 pub fn is_locked(run: &Path) -> bool {
     let Ok(lock) = fs_err::File::open(run.join(LOCK)) else { return false };
@@ -156,6 +169,19 @@ mod tests {
         assert!(text.contains("--resume") && text.contains("--run"), "{text}");
         assert_eq!(read_config(&path).unwrap(), config);
         RunFolder::open(&path, true).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_never_became_a_run_is_removed_with_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        drop(RunFolder::open(&path, false).unwrap());
+        assert!(!path.exists());
+        fs_err::create_dir(&path).unwrap();
+        fs_err::write(path.join("mine.txt"), "notes").unwrap();
+        drop(RunFolder::open(&path, false).unwrap());
+        let left: Vec<_> = fs_err::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["mine.txt"]);
     }
 
     #[test]

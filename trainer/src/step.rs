@@ -298,7 +298,8 @@ impl TrainState {
         }
         let lr = self.schedule.lr(self.optimizer.steps());
         self.optimizer.descend(&sums, grad_norm, lr).map_err(Error::tensor("update the weights"))?;
-        drop(sums);
+        // The backward passes' own records are gone: this was the last to read the gradients.
+        sums.recycle().map_err(Error::tensor("free the gradients"))?;
         clamp_logit_scale(self.clip.params()).map_err(Error::tensor("clamp the logit scale"))?;
         if let Some(average) = &self.average {
             average

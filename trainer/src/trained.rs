@@ -5,7 +5,7 @@
 use crate::checkpoint::{self, Checkpoints, State};
 use crate::config::Config;
 use crate::data::{self, Tensors, caption_ids};
-use crate::embed::append;
+use crate::embed::{self, append};
 use crate::error::{Error, Result};
 use crate::model::Clip;
 use crate::retrieval::Features;
@@ -87,20 +87,7 @@ impl Trained {
         visit: &mut dyn FnMut(&Batch, usize, Features) -> Result<()>,
     ) -> Result<usize> {
         let tensors = Tensors::new(&self.config, loader, &self.tokenizer, &self.device)?;
-        let mut done = 0;
-        for batch in loader.epoch(0).map_err(Error::loader("begin to read the images"))? {
-            let batch = batch.map_err(Error::loader("read a batch of images"))?;
-            let count = batch.valid_count().min(limit.unwrap_or(usize::MAX) - done);
-            if count == 0 {
-                break;
-            }
-            let mut features = Features { width: self.config.model.embed_dim, ..Features::default() };
-            let rows = self.clip.encode_image(&tensors.pixels(&batch, count)?);
-            append(&mut features, &rows.map_err(Error::tensor("embed images"))?)?;
-            visit(&batch, count, features)?;
-            done += count;
-        }
-        Ok(done)
+        embed::each_batch(&self.clip, &tensors, loader, limit, visit)
     }
 
     /// One row of length 1 for each text.

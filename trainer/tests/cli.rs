@@ -4,22 +4,10 @@
 
 mod common;
 
+use common::program::{run, trainer};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn trainer(arguments: &[&str], runs: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-    command.args(arguments).current_dir(runs).stdin(Stdio::null());
-    command
-}
-
-/// Runs to the end: exit code, standard output, standard error.
-fn run(arguments: &[&str], runs: &Path) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = trainer(arguments, runs).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
+use std::process::{Command, Stdio};
 
 /// A folder with small.toml in it.
 fn folder() -> tempfile::TempDir {

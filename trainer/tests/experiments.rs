@@ -4,35 +4,12 @@
 
 mod common;
 
+use common::program::{done, json, run, trainer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-
-fn trainer(arguments: &[&str], at: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-    command.args(arguments).current_dir(at).stdin(Stdio::null());
-    command
-}
-
-/// Runs to the end: exit code, standard output, standard error.
-fn run(arguments: &[&str], at: &Path) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = trainer(arguments, at).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
-
-/// Runs to the end, which must be a success; standard output.
-fn done(arguments: &[&str], at: &Path) -> String {
-    let (code, out, err) = run(arguments, at);
-    assert_eq!(code, 0, "{arguments:?}: {out}{err}");
-    out
-}
-
-fn json(arguments: &[&str], at: &Path) -> Value {
-    serde_json::from_str(&done(arguments, at)).unwrap()
-}
+use std::process::{Child, Stdio};
 
 /// A folder with small.toml in it: four steps, evaluations at the second and the last.
 fn folder() -> tempfile::TempDir {

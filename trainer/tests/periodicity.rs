@@ -6,7 +6,6 @@ mod common;
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use testkit::Spec;
 use trainer::config::Config;
 use trainer::periodicity::log::LossLog;
@@ -178,13 +177,9 @@ fn json_lines(rows: &[(u64, Option<u64>, f64)]) -> String {
     text
 }
 
-/// Runs to the end: exit code, standard output, standard error.
+/// `trainer periodicity`, run to the end: exit code, standard output, standard error.
 fn run(arguments: &[&str], at: &Path) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-    let Output { status, stdout, stderr } =
-        command.arg("periodicity").args(arguments).current_dir(at).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
+    common::program::run(&[&["periodicity"], arguments].concat(), at)
 }
 
 #[test]

@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+mod common;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
+use common::values::{assert_close, fixture};
 use std::collections::HashMap;
 use trainer::config::OptimizerKind;
 use trainer::loss::contrastive_loss;
@@ -14,28 +17,6 @@ use trainer::optim::{AdamW, AdamWConfig};
 /// Largest difference, as a share of the largest reference value, that counts as equal.
 const TOLERANCE: f64 = 1e-5;
 
-fn fixture(name: &str) -> HashMap<String, Tensor> {
-    let path = format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
-}
-
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-#[track_caller]
-fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
-    assert_eq!(found.dims(), expected.dims(), "{what}: shape");
-    let (found, expected) = (numbers(found), numbers(expected));
-    let scale = expected.iter().fold(1e-6f64, |a, b| a.max(b.abs()));
-    for (place, (f, e)) in found.iter().zip(&expected).enumerate() {
-        assert!(
-            (f - e).abs() <= tolerance * scale,
-            "{what}[{place}]: found {f}, expected {e}, scale {scale}"
-        );
-    }
-}
-
 /// Runs one operation of the fixture and compares its result and every input's gradient.
 fn check(
     values: &HashMap<String, Tensor>,
@@ -43,12 +24,23 @@ fn check(
     inputs: &[&str],
     op: impl Fn(&[&Tensor]) -> Result<Tensor>,
 ) {
+    check_sunk(values, name, inputs, |t, _| op(t));
+}
+
+/// The same for an operation that delivers gradients to a sink.
+fn check_sunk(
+    values: &HashMap<String, Tensor>,
+    name: &str,
+    inputs: &[&str],
+    op: impl Fn(&[&Tensor], &GradSink) -> Result<Tensor>,
+) {
     let at = |key: &str| &values[&format!("{name}.{key}")];
     let vars: Vec<Var> = inputs.iter().map(|key| Var::from_tensor(at(key)).unwrap()).collect();
     let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
-    let result = op(&tensors).unwrap();
+    let sink = GradSink::new(&Device::Cpu).unwrap();
+    let result = op(&tensors, &sink).unwrap();
     assert_close(&format!("{name} forward"), &result, at("result"), TOLERANCE);
-    let grads = (&result * at("grad")).unwrap().sum_all().unwrap().backward().unwrap();
+    let grads = sink.backward(&(&result * at("grad")).unwrap().sum_all().unwrap()).unwrap();
     for (key, var) in inputs.iter().zip(&vars) {
         let grad = grads.get(var).unwrap_or_else(|| panic!("{name}: no gradient for {key}"));
         assert_close(&format!("{name} gradient of {key}"), grad, at(&format!("d{key}")), TOLERANCE);
@@ -68,7 +60,9 @@ fn every_operation_agrees_with_pytorch() {
     check(&values, "attention_causal", &["qkv"], |t| ops::attention(t[0], 3, true));
     check(&values, "normalize", &["x"], |t| ops::normalize_rows(t[0]));
     let ids = &values["embedding.ids"];
-    check(&values, "embedding", &["table", "positions"], |t| ops::embedding(ids, t[0], t[1]));
+    check_sunk(&values, "embedding", &["table", "positions"], |t, sink| {
+        ops::embedding(ids, t[0], t[1], sink)
+    });
     let targets = integers("cross_entropy.targets");
     check(&values, "cross_entropy", &["x"], |t| ops::cross_entropy(t[0], &targets, None));
     check(&values, "cross_entropy_ignored", &["x"], |t| ops::cross_entropy(t[0], &targets, Some(9)));
@@ -218,8 +212,8 @@ fn kernels_agree_with_stock_operations_over_many_chunks() {
     let positions: Vec<u32> = (0..50).map(|i| i % 40).collect();
     check_against_stock("select", &[x], |t| ops::select_positions(t[0], &positions));
     let ids = Tensor::from_vec((0..600u32).map(|i| i * i % 70).collect(), (20, 30), &Device::Cpu).unwrap();
-    check_against_stock("embedding", &[wave(&[70, 48], 0.7), wave(&[33, 48], 0.8)], |t| {
-        ops::embedding(&ids, t[0], t[1])
+    check_with_sink("embedding", &[wave(&[70, 48], 0.7), wave(&[33, 48], 0.8)], |t, sink| {
+        ops::embedding(&ids, t[0], t[1], sink)
     });
     check_against_stock("assemble", &[wave(&[7, 9, 16], 0.1), wave(&[16], 0.2), wave(&[10, 16], 0.3)], |t| {
         ops::assemble_tokens(t[0], t[1], t[2])

@@ -3,33 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+mod common;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
+use common::values::{assert_close, fixture};
 use std::collections::HashMap;
 use trainer::ops::{self, BottleneckParams, ConvNorm, GradSink, ResNetParams, Statistics};
 
 type Values = HashMap<String, Tensor>;
-
-fn fixture() -> Values {
-    let path = format!("{}/tests/fixtures/resnet.safetensors", env!("CARGO_MANIFEST_DIR"));
-    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
-}
-
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-#[track_caller]
-fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
-    assert_eq!(found.dims(), expected.dims(), "{what}: shape");
-    let (found, expected) = (numbers(found), numbers(expected));
-    let scale = expected.iter().fold(1e-6f64, |a, b| a.max(b.abs()));
-    for (place, (f, e)) in found.iter().zip(&expected).enumerate() {
-        assert!(
-            (f - e).abs() <= tolerance * scale,
-            "{what}[{place}]: found {f}, expected {e}, scale {scale}"
-        );
-    }
-}
 
 /// Runs one operation of the fixture in f32 and in f64 and compares its result and every input's gradient.
 fn check(values: &Values, name: &str, inputs: &[&str], op: impl Fn(&[&Tensor], &GradSink) -> Result<Tensor>) {
@@ -50,7 +31,7 @@ fn check(values: &Values, name: &str, inputs: &[&str], op: impl Fn(&[&Tensor], &
 
 #[test]
 fn convolutions_and_pooling_agree_with_pytorch() {
-    let values = fixture();
+    let values = fixture("resnet");
     for (name, stride) in
         [("conv_1", 1), ("conv_1_2", 2), ("conv_3", 1), ("conv_3_2", 2), ("conv_7_2", 2), ("conv_3_small", 1)]
     {
@@ -63,7 +44,7 @@ fn convolutions_and_pooling_agree_with_pytorch() {
 
 #[test]
 fn batch_normalisation_agrees_with_pytorch_and_moves_its_running_statistics() {
-    let values = fixture();
+    let values = fixture("resnet");
     let start = |key: &str| values[&format!("batch_norm.start_{key}")].clone();
     let running = Statistics::Running { mean: start("mean"), variance: start("variance") };
     check(&values, "batch_norm_running", &["x", "weight", "bias"], |t, sink| {
@@ -137,7 +118,7 @@ impl Net {
 
 #[test]
 fn a_residual_network_agrees_with_pytorch() {
-    let values = fixture();
+    let values = fixture("resnet");
     for recompute in [false, true] {
         let net = Net::new(&values);
         let sink = GradSink::new(&Device::Cpu).unwrap();
@@ -226,7 +207,7 @@ fn results_have_the_same_bits_for_any_number_of_threads() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let values = fixture();
+            let values = fixture("resnet");
             let net = Net::new(&values);
             let sink = GradSink::new(&Device::Cpu).unwrap();
             let pixels = wave(&[5, 3, 90, 70], 0.2);

@@ -4,24 +4,12 @@
 
 mod common;
 
+use common::program::{run, trainer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn trainer(arguments: &[&str], at: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-    command.args(arguments).current_dir(at).stdin(Stdio::null());
-    command
-}
-
-/// Runs to the end: exit code, standard output, standard error.
-fn run(arguments: &[&str], at: &Path) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = trainer(arguments, at).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
+use std::process::{Command, Stdio};
 
 /// A folder with small.toml, a sweep where `section` is one.
 fn folder(section: &str) -> tempfile::TempDir {

@@ -13,7 +13,6 @@ use image::{Rgb, RgbImage};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use testkit::Spec;
 use trainer::trained::Trained;
@@ -41,10 +40,7 @@ fn place() -> &'static Path {
 
 /// Runs to the end: exit code, standard output, standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-    let output = command.args(arguments).current_dir(place()).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    common::program::run(arguments, place())
 }
 
 #[track_caller]

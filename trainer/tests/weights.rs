@@ -6,6 +6,7 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor};
+use common::values::{fixture, fixture_path};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use trainer::Error;
@@ -16,10 +17,6 @@ use trainer::trained::Trained;
 use trainer::weights::{self, Layout};
 
 const VOCAB: usize = 300;
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format!("{name}.safetensors"))
-}
 
 /// The sizes of the fixtures' models.
 fn config(activation: &str, overrides: &[&str]) -> Config {
@@ -60,13 +57,13 @@ fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f32) {
 fn files_of_both_programs_give_the_features_that_they_computed() {
     let layouts = [("layout_hugging_face", Layout::HuggingFace), ("layout_open_clip", Layout::OpenClip)];
     for (name, layout) in layouts {
-        let reference: HashMap<String, Tensor> =
-            candle_core::safetensors::load(fixture(&format!("{name}_reference")), &Device::Cpu).unwrap();
+        let reference: HashMap<String, Tensor> = fixture(&format!("{name}_reference"));
         let eot_positions: Vec<u32> = reference["eot_positions"].to_vec1().unwrap();
         for activation in ["gelu", "quick_gelu"] {
             let config = config(activation, &[]);
             let model = model(&config);
-            let found = weights::initialise(model.params(), &config, &fixture(name), &Device::Cpu).unwrap();
+            let found =
+                weights::initialise(model.params(), &config, &fixture_path(name), &Device::Cpu).unwrap();
             assert_eq!(found, layout);
             let (pixels, ids) = (&reference["pixel_values"], &reference["input_ids"]);
             let output = model.forward(pixels, ids, &eot_positions).unwrap();
@@ -88,7 +85,7 @@ fn run(weights: &str, at: &Path) -> PathBuf {
     let tokenizer = at.join("tokenizer.json");
     fs_err::write(&tokenizer, Tokenizer::train(words, VOCAB).unwrap().json()).unwrap();
     let source = format!("tokenizer.source={}", tokenizer.display());
-    let weights = format!("model.weights={}", fixture(weights).display());
+    let weights = format!("model.weights={}", fixture_path(weights).display());
     let overrides = [weights.as_str(), source.as_str(), "optim.steps=1", "optim.lr=1e-9"];
     let run = at.join("run");
     common::train(&config("quick_gelu", &overrides), data.path(), &run, false, &mut common::Keep::default())
@@ -138,7 +135,8 @@ fn a_run_that_begins_with_a_file_has_its_weights() {
     let folder = tempfile::tempdir().unwrap();
     let trained = Trained::open(&run("layout_open_clip", folder.path())).unwrap();
     let begun = model(&trained.config);
-    weights::initialise(begun.params(), &trained.config, &fixture("layout_open_clip"), &Device::Cpu).unwrap();
+    weights::initialise(begun.params(), &trained.config, &fixture_path("layout_open_clip"), &Device::Cpu)
+        .unwrap();
     // One step at a rate of 1e-9.
     for ((name, begun), (_, now)) in begun.params().tensors().iter().zip(trained.clip.params().tensors()) {
         let moved = values(begun).iter().zip(values(&now)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -189,7 +187,7 @@ fn sizes_that_do_not_fit_name_the_key() {
     for (over, key, words) in table {
         let config = config("gelu", &[over]);
         for name in ["layout_hugging_face", "layout_open_clip"] {
-            let text = refused(&fixture(name), &config);
+            let text = refused(&fixture_path(name), &config);
             assert!(
                 text.contains(&format!("look at {key}")) || text.contains(&format!(", {key})")),
                 "{text}"
@@ -203,19 +201,18 @@ fn sizes_that_do_not_fit_name_the_key() {
 fn foreign_and_damaged_files_and_other_heads_are_refused_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let text = refused(&fixture("ops"), &config("gelu", &[]));
+    let text = refused(&fixture_path("ops"), &config("gelu", &[]));
     assert!(text.contains("neither open_clip's names nor"), "{text}");
     fs_err::write(at("x.safetensors"), b"not one").unwrap();
     assert!(refused(&at("x.safetensors"), &config("gelu", &[])).contains("not a safetensors file"));
 
-    let mut tensors: HashMap<String, Tensor> =
-        candle_core::safetensors::load(fixture("layout_hugging_face"), &Device::Cpu).unwrap();
+    let mut tensors: HashMap<String, Tensor> = fixture("layout_hugging_face");
     tensors.remove("text_model.encoder.layers.1.self_attn.v_proj.bias").unwrap();
     candle_core::safetensors::save(&tensors, at("part.safetensors")).unwrap();
     let text = refused(&at("part.safetensors"), &config("gelu", &[]));
     assert!(text.contains("the v_proj of which transformer.resblocks.1.attn.in_proj_bias"), "{text}");
 
-    fs_err::copy(fixture("layout_hugging_face"), at("model.safetensors")).unwrap();
+    fs_err::copy(fixture_path("layout_hugging_face"), at("model.safetensors")).unwrap();
     let said = r#"{"vision_config": {"hidden_act": "gelu", "num_attention_heads": 4}}"#;
     fs_err::write(at("config.json"), said).unwrap();
     let text = refused(&at("model.safetensors"), &config("gelu", &[]));
@@ -227,8 +224,7 @@ fn foreign_and_damaged_files_and_other_heads_are_refused_in_a_sentence() {
 #[test]
 fn names_of_wrappers_and_old_buffers_are_taken_off() {
     let folder = tempfile::tempdir().unwrap();
-    let tensors: HashMap<String, Tensor> =
-        candle_core::safetensors::load(fixture("layout_open_clip"), &Device::Cpu).unwrap();
+    let tensors: HashMap<String, Tensor> = fixture("layout_open_clip");
     assert!(tensors.contains_key("attn_mask"), "the fixture has the buffer of older releases");
     let is_text = |name: &str| !name.starts_with("visual.") && name != "logit_scale";
     let custom = tensors.iter().map(|(name, tensor)| {
@@ -240,7 +236,7 @@ fn names_of_wrappers_and_old_buffers_are_taken_off() {
     let config = config("gelu", &[]);
     let (one, other) = (model(&config), model(&config));
     weights::initialise(one.params(), &config, &path, &Device::Cpu).unwrap();
-    weights::initialise(other.params(), &config, &fixture("layout_open_clip"), &Device::Cpu).unwrap();
+    weights::initialise(other.params(), &config, &fixture_path("layout_open_clip"), &Device::Cpu).unwrap();
     assert_eq!(bits(&one), bits(&other));
 }
 
@@ -250,9 +246,9 @@ fn files_in_half_precision_are_taken() {
     let config = config("gelu", &[]);
     for name in ["layout_hugging_face", "layout_open_clip"] {
         let whole = model(&config);
-        weights::initialise(whole.params(), &config, &fixture(name), &Device::Cpu).unwrap();
+        weights::initialise(whole.params(), &config, &fixture_path(name), &Device::Cpu).unwrap();
         for (dtype, bits) in [(DType::F16, 11), (DType::BF16, 8)] {
-            let tensors = candle_core::safetensors::load(fixture(name), &Device::Cpu).unwrap();
+            let tensors = fixture(name);
             let half = tensors.into_iter().map(|(name, t)| (name, t.to_dtype(dtype).unwrap()));
             let path = folder.path().join("half.safetensors");
             candle_core::safetensors::save(&half.collect::<HashMap<_, _>>(), &path).unwrap();

@@ -12,9 +12,10 @@ pub use machine::{gemm_rate, peak_memory};
 use crate::config::Config;
 use crate::data::{self, TensorBatch, Tensors};
 use crate::error::{Error, Result};
+use crate::init::{self, Init};
 use crate::step::{Phases, TrainState};
 use crate::tokenizer::Tokenizer;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use loader::Loader;
 use serde::Serialize;
 use std::path::Path;
@@ -173,9 +174,14 @@ impl Source for Noise {
 fn noise(config: &Config, device: &Device) -> candle_core::Result<Noise> {
     let (batch, size) = (config.data.batch_size, config.model.vision.image_size);
     let tokens = config.model.text.context_length;
-    let pixel_values = Tensor::randn(0f32, 1f32, (batch, 3, size, size), device)?;
-    let vocabulary = config.tokenizer.vocab_size as f32;
-    let input_ids = Tensor::rand(0f32, vocabulary - 1.0, (batch, tokens), device)?.to_dtype(DType::U32)?;
+    let drawn = |init, name, len| init::values(init, config.train.seed, name, len);
+    let pixels = drawn(Init::Normal(1.0), "noise pixel_values", batch * 3 * size * size);
+    let pixel_values = Tensor::from_vec(pixels, (batch, 3, size, size), device)?;
+    // Uniform in (−½, ½]; the place of the end marker is given apart, so that any id may stand anywhere.
+    let uniform = drawn(Init::Uniform(0.5), "noise input_ids", batch * tokens);
+    let last = config.tokenizer.vocab_size as f32 - 1.0;
+    let ids: Vec<u32> = uniform.into_iter().map(|u| ((u + 0.5) * last) as u32).collect();
+    let input_ids = Tensor::from_vec(ids, (batch, tokens), device)?;
     Ok(Noise { pixel_values, input_ids, eot_positions: vec![tokens as u32 - 1; batch] })
 }
 
@@ -275,7 +281,9 @@ mod tests {
             let set = ["data.batch_size=4".to_owned(), "tokenizer.vocab_size=300".to_owned()];
             let text = format!("model.preset = \"{preset}\"");
             let config = Config::from_toml(&text, "test.toml", &set).unwrap();
-            let found = measure(Plan { config: &config, data: None, warmup: 1, steps: 3 }).unwrap();
+            let plan = Plan { config: &config, data: None, warmup: 1, steps: 3 };
+            let found = measure(plan).unwrap();
+            assert_eq!(found.loss, measure(plan).unwrap().loss);
             let s = found.seconds;
             assert!(s.forward > 0.0 && s.backward > 0.0 && s.optimizer > 0.0);
             assert!(s.step >= found.step_min && s.step <= found.step_max);

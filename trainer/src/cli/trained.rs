@@ -14,6 +14,20 @@ pub(crate) struct RunArguments {
     pub(crate) runs_dir: PathBuf,
 }
 
+/// Which images with their captions.
+#[derive(Debug, Args)]
+pub(crate) struct SamplesArguments {
+    /// The data set, a folder made by `prep`; it need not be the one that the run was trained on.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The split [default: the configuration's data.val_split].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) split: Option<String>,
+    /// Only the first N images.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+}
+
 pub(crate) const ZEROSHOT_HELP: &str = "\
 Examples:
   trainer zeroshot --run vit --images imagenet/val \\
@@ -87,12 +101,8 @@ Prints the best images of each query with key and score (the cosine), and draws 
 pub(crate) struct SearchArguments {
     #[command(flatten)]
     pub(crate) run: RunArguments,
-    /// The data set to search in.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The split [default: the configuration's data.val_split].
-    #[arg(long, value_name = "NAME")]
-    pub(crate) split: Option<String>,
+    #[command(flatten)]
+    pub(crate) samples: SamplesArguments,
     /// Texts to find images for.
     #[arg(value_name = "TEXT", required_unless_present = "image")]
     pub(crate) texts: Vec<String>,
@@ -102,9 +112,6 @@ pub(crate) struct SearchArguments {
     /// Images a query.
     #[arg(long, short = 'k', value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) count: u16,
-    /// Search only the first N images.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: Option<u64>,
     /// Draw the images into this PNG.
     #[arg(long, value_name = "FILE.png")]
     pub(crate) out: Option<PathBuf>,
@@ -126,18 +133,11 @@ embedding is a list of f32 of fixed length with norm 1. The file's metadata name
 pub(crate) struct EmbedArguments {
     #[command(flatten)]
     pub(crate) run: RunArguments,
-    /// The data set.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The split [default: the configuration's data.val_split].
-    #[arg(long, value_name = "NAME")]
-    pub(crate) split: Option<String>,
+    #[command(flatten)]
+    pub(crate) samples: SamplesArguments,
     /// The file; its folder must exist.
     #[arg(long, value_name = "FILE.parquet")]
     pub(crate) out: PathBuf,
-    /// Only the first N images.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: Option<u64>,
     /// Print one JSON object instead of a line.
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,17 +1,16 @@
 //! `trainer embed`: the features of a split as a Parquet file.
 
-use super::{open, report};
+use super::{Samples, open, report, samples};
 use crate::cli::trained::EmbedArguments;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 use std::process::ExitCode;
 use trainer::table;
 
 /// Writes the file and says what is in it.
 pub(crate) fn run(arguments: &EmbedArguments) -> Result<ExitCode> {
-    let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
     let trained = open(&arguments.run)?;
-    let (split, loader) = trained.open_data(&arguments.data, arguments.split.as_deref())?;
+    let Samples { split, loader, limit } = samples(&trained, &arguments.samples)?;
     let written = table::write(&trained, &loader, &split, &arguments.out, limit)?;
     if arguments.json {
         let mut value = json!(written);

@@ -1,8 +1,8 @@
 //! `trainer eval`: recall of a run's newest checkpoint on a split.
 
-use super::{report, run_folder};
+use super::{Samples, open, report, samples};
 use crate::cli::EvalArguments;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 use std::process::ExitCode;
 use trainer::embed;
@@ -10,11 +10,10 @@ use trainer::trained::Trained;
 
 /// Embeds the split and prints recall both ways.
 pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
-    let trained = Trained::open(&run_folder(&arguments.run, &arguments.runs_dir))?;
+    let trained = open(&arguments.run)?;
     let Trained { config, tokenizer, checkpoint, state, device, clip } = &trained;
-    let (split, loader) = trained.open_data(&arguments.data, arguments.split.as_deref())?;
+    let Samples { split, loader, limit } = samples(&trained, &arguments.samples)?;
     let is_same_data = loader.fingerprint() == state.loader.fingerprint;
-    let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
     let mut embedded = embed::embed(clip, config, &loader, tokenizer, device, limit)?;
     if arguments.shuffle_captions {
         embedded.shuffle_captions(config.train.seed);
@@ -30,7 +29,7 @@ pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
         report::json(&value);
         return Ok(ExitCode::SUCCESS);
     }
-    report::line(&format!("{} on {} / {split}", checkpoint.display(), arguments.data.display()));
+    report::line(&format!("{} on {} / {split}", checkpoint.display(), arguments.samples.data.display()));
     if !is_same_data {
         report::line(&format!(
             "note: this is not the data set that it was trained on (fingerprint {}, trained on {})",

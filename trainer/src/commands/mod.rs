@@ -17,7 +17,8 @@ pub(crate) mod train;
 pub(crate) mod worst;
 pub(crate) mod zeroshot;
 
-use crate::cli::trained::RunArguments;
+use crate::cli::trained::{RunArguments, SamplesArguments};
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 use trainer::trained::Trained;
 
@@ -30,4 +31,17 @@ fn run_folder(run: &str, runs_dir: &Path) -> PathBuf {
 /// The trained model that a command asks.
 fn open(run: &RunArguments) -> anyhow::Result<Trained> {
     Ok(Trained::open(&run_folder(&run.run, &run.runs_dir))?)
+}
+
+/// The images that a command looks at.
+struct Samples {
+    split: String,
+    loader: loader::Loader,
+    limit: Option<usize>,
+}
+
+fn samples(trained: &Trained, given: &SamplesArguments) -> anyhow::Result<Samples> {
+    let limit = given.limit.map(usize::try_from).transpose().context("--limit is too large")?;
+    let (split, loader) = trained.open_data(&given.data, given.split.as_deref())?;
+    Ok(Samples { split, loader, limit })
 }

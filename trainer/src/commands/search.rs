@@ -1,17 +1,16 @@
 //! `trainer search`: the images that fit a text or resemble a picture.
 
-use super::{open, report};
+use super::{Samples, open, report, samples};
 use crate::cli::trained::SearchArguments;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 use std::process::ExitCode;
 use trainer::search;
 
 /// Prints the hits of each query and draws them.
 pub(crate) fn run(arguments: &SearchArguments) -> Result<ExitCode> {
-    let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
     let trained = open(&arguments.run)?;
-    let (split, loader) = trained.open_data(&arguments.data, arguments.split.as_deref())?;
+    let Samples { split, loader, limit } = samples(&trained, &arguments.samples)?;
     let mut features = trained.text_features(&arguments.texts)?;
     features.values.extend(trained.file_features(&arguments.image)?.values);
     let mut queries = arguments.texts.clone();
@@ -19,10 +18,10 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<ExitCode> {
     let (compared, found) =
         search::search(&trained, &loader, &features, usize::from(arguments.count), limit)?;
     if let Some(out) = &arguments.out {
-        let mut sheet = search::sheet(&arguments.data, &split, &queries, &found)?;
+        let mut sheet = search::sheet(&arguments.samples.data, &split, &queries, &found)?;
         sheet.subheading = format!(
             "{compared} images of {} / {split}, by {}",
-            arguments.data.display(),
+            arguments.samples.data.display(),
             trained.checkpoint.display()
         );
         sheet.draw()?.write_png(out)?;
@@ -36,7 +35,7 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<ExitCode> {
         }));
         return Ok(ExitCode::SUCCESS);
     }
-    report::line(&format!("{compared} images of {} / {split}", arguments.data.display()));
+    report::line(&format!("{compared} images of {} / {split}", arguments.samples.data.display()));
     for (query, hits) in queries.iter().zip(&found) {
         report::line(&format!("{query}:"));
         for hit in hits {

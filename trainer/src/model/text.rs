@@ -28,6 +28,7 @@ pub struct TextTower {
     token_embedding: Tensor,
     positional_embedding: Tensor,
     transformer: Transformer,
+    sink: GradSink,
     ln_final: [Tensor; 2],
     text_projection: Tensor,
 }
@@ -51,6 +52,7 @@ impl TextTower {
             token_embedding: lookup("token_embedding.weight")?,
             positional_embedding: lookup("positional_embedding")?,
             transformer: Transformer::new("", config.layers, shape, sink, lookup)?,
+            sink: sink.clone(),
             ln_final: [lookup("ln_final.weight")?, lookup("ln_final.bias")?],
             text_projection: lookup("text_projection")?,
         })
@@ -68,7 +70,7 @@ impl TextTower {
     /// # Errors
     /// When T is over the context length, or an id or position is out of range.
     pub fn forward(&self, input_ids: &Tensor, eot_positions: &[u32]) -> Result<Tensor> {
-        let tokens = embedding(input_ids, &self.token_embedding, &self.positional_embedding)?;
+        let tokens = embedding(input_ids, &self.token_embedding, &self.positional_embedding, &self.sink)?;
         let pooled = self.transformer.forward_at(tokens, eot_positions)?;
         let pooled = layer_norm(&pooled, &self.ln_final[0], &self.ln_final[1], LAYER_NORM_EPS)?;
         linear(&pooled, &self.text_projection.t()?, None)

@@ -8,6 +8,7 @@
 use super::buffer::{at_least_f32, on_kernels, read, slice, tensor};
 use super::gemm::{Matrix, MatrixMut, gemm};
 use super::lanes::{dot, exp, max, sum_map};
+use super::recycle::stale_vec;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -149,7 +150,7 @@ impl CustomOp1 for Attention {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (h, qkv) = (&self.0, slice(storage, layout)?);
         let sample = h.tokens * h.width;
-        let mut out = vec![0.0; qkv.len() / 3];
+        let mut out = stale_vec(qkv.len() / 3);
         if sample > 0 {
             out.par_chunks_mut(sample).zip(qkv.par_chunks(3 * sample)).for_each_init(
                 || vec![0.0; h.tokens * h.tokens],
@@ -162,7 +163,7 @@ impl CustomOp1 for Attention {
     fn bwd(&self, qkv: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let h = &self.0;
         let sample = h.tokens * h.width;
-        let mut dqkv = vec![0.0; qkv.elem_count()];
+        let mut dqkv = stale_vec(qkv.elem_count());
         if sample > 0 {
             read(qkv, |qkv| {
                 read(grad, |grad| {

@@ -183,6 +183,21 @@ simd! {
     }
 }
 
+simd! {
+    /// The positive part of the sum of two normalised rows.
+    fn two_lines_relu(x: [&[f32]; 2], scale: [&[f32]; 2], shift: [&[f32]; 2], out: &mut [f32]) {
+        let width = scale[0].len();
+        let rows = x[0].chunks_exact(width).zip(x[1].chunks_exact(width)).zip(out.chunks_exact_mut(width));
+        for ((x0, x1), out) in rows {
+            let columns = scale[0].iter().zip(shift[0]).zip(scale[1].iter().zip(shift[1]));
+            for (((out, x0), x1), ((scale0, shift0), (scale1, shift1))) in out.iter_mut().zip(x0).zip(x1).zip(columns) {
+                let value = x0 * scale0 + shift0 + (x1 * scale1 + shift1);
+                *out = if value > 0.0 { value } else { 0.0 };
+            }
+        }
+    }
+}
+
 /// What a normalisation's result goes through.
 #[derive(Clone, Copy)]
 pub(crate) enum After<'a> {
@@ -192,6 +207,8 @@ pub(crate) enum After<'a> {
     Relu,
     /// The sum with these numbers, then the positive part.
     PlusRelu(&'a [f32]),
+    /// The sum with these numbers, normalised themselves, then the positive part.
+    PlusNormRelu(&'a [f32], &'a Norm),
 }
 
 /// Rows of `width` numbers that one task of an element-wise pass takes.
@@ -211,6 +228,11 @@ pub(crate) fn apply(norm: &Norm, x: &[f32], out: &mut [f32], after: After<'_>) {
         After::PlusRelu(other) => tasks
             .zip(other.par_chunks(task))
             .for_each(|((out, x), other)| line_plus_relu(x, scale, shift, other, out)),
+        After::PlusNormRelu(other, norm) => {
+            tasks.zip(other.par_chunks(task)).for_each(|((out, x), other)| {
+                two_lines_relu([x, other], [scale, &norm.scale], [shift, &norm.shift], out);
+            });
+        }
     }
 }
 

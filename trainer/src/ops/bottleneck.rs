@@ -200,13 +200,11 @@ impl Stage for Bottleneck {
         let first = run(0, x)?;
         let second = run(1, &activation(&first))?;
         let third = run(2, &activation(&second))?;
-        let shortcut = around.as_ref().map(|layer| {
-            let mut shortcut = Buffer::stale(layer.output.len());
-            apply(&layer.norm, &layer.output, &mut shortcut, After::Nothing);
-            shortcut
-        });
-        let shortcut = shortcut.as_deref().unwrap_or(x);
-        apply(&third.norm, &third.output, out, After::PlusRelu(shortcut));
+        let after = match &around {
+            Some(layer) => After::PlusNormRelu(&layer.output, &layer.norm),
+            None => After::PlusRelu(x),
+        };
+        apply(&third.norm, &third.output, out, after);
         Ok(pass.keeps.then(|| Kept { layers: [first, second, third], around }))
     }
 

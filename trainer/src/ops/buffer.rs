@@ -2,10 +2,10 @@
 //!
 //! Left out: other dtypes and devices; callers fall back to stock operations for those.
 
+use super::recycle::Buffer;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
 use std::cell::RefCell;
-use std::ops::Deref;
 
 /// Elements a chunk holds: small enough for the L2 cache, large enough to hide a task's cost.
 const CHUNK_ELEMENTS: usize = 1 << 15;
@@ -115,10 +115,20 @@ pub(crate) fn rows_of(shape: &Shape) -> Result<(usize, usize)> {
     }
 }
 
+/// Adds `from` to `to`, in parallel.
+pub(crate) fn add_to(to: &mut [f32], from: &[f32]) {
+    to.par_chunks_mut(CHUNK_ELEMENTS).zip(from.par_chunks(CHUNK_ELEMENTS)).for_each(|(to, from)| {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to += from;
+        }
+    });
+}
+
 /// Adds up equally long partial results in their order, in parallel over the positions.
-pub(crate) fn sum_in_order<P: Deref<Target = [f32]> + Sync>(parts: &[P]) -> Vec<f32> {
-    let Some((first, rest)) = parts.split_first() else { return Vec::new() };
-    let mut total = first.to_vec();
+pub(crate) fn sum_in_order(parts: Vec<Buffer>) -> Vec<f32> {
+    let mut rest = parts.into_iter();
+    let Some(first) = rest.next() else { return Vec::new() };
+    let (mut total, rest) = (first.into_vec(), rest.as_slice());
     total.par_chunks_mut(CHUNK_ELEMENTS).enumerate().for_each(|(chunk, total)| {
         let start = chunk * CHUNK_ELEMENTS;
         for part in rest {

@@ -9,7 +9,7 @@
 
 use super::buffer::{even, every, on_kernels, sum_in_order};
 use super::gemm::{Matrix, MatrixMut, gemm};
-use super::recycle::Buffer;
+use super::recycle::{Buffer, stale_vec};
 use super::sink::GradSink;
 use super::stack::{Given, Pass, Stage, stack};
 use candle_core::{Result, Tensor, bail};
@@ -104,7 +104,7 @@ impl ConvShape {
             return packed;
         }
         let square = self.kernel * self.kernel;
-        let mut grad = vec![0.0; packed.len()];
+        let mut grad = stale_vec(packed.len());
         for (grad, packed) in grad.chunks_exact_mut(self.taps()).zip(packed.chunks_exact(self.taps())) {
             for (tap, packed) in packed.chunks_exact(self.inputs).enumerate() {
                 for (input, value) in packed.iter().enumerate() {
@@ -322,7 +322,7 @@ pub(crate) fn backward_weight(shape: &ConvShape, x: &[f32], dy: &[f32]) -> Vec<f
         dw
     };
     let parts: Vec<Buffer> = (0..parts).into_par_iter().map(run).collect();
-    shape.unpack(sum_in_order(&parts))
+    shape.unpack(sum_in_order(parts))
 }
 
 /// Convolves pictures `x` (B, H, W, I) with `weight` (O, I, k, k), k odd, padded by k / 2: (B, H', W', O).

@@ -1,20 +1,24 @@
 //! Token embedding: a row of the table for each id, plus a learned row for each position.
 //!
 //! The backward pass adds gradients of repeated ids in the order of the tokens, so that it is deterministic; each
-//! task owns a band of the table's rows.
+//! task owns a band of the table's rows. The table's gradient is the largest of a model and goes to the sink: candle
+//! would zero another and make a third of their sum.
 
-use super::buffer::{on_kernels, read, slice, tensor};
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use super::buffer::{on_kernels, read, tensor};
+use super::recycle::{Buffer, stale_vec};
+use super::sink::GradSink;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Rows of the table that one task of the backward pass owns.
 const BAND: usize = 256;
 
-/// Looks up `input_ids` (B, T) in `table` (V, D) and adds `positions` (at least T rows of D): (B, T, D).
+/// Looks up `input_ids` (B, T) in `table` (V, D) and adds `positions` (at least T rows of D): (B, T, D); the
+/// gradients of both go to `sink`.
 ///
 /// # Errors
 /// When an id is not below V, or there are fewer than T positions.
-pub fn embedding(input_ids: &Tensor, table: &Tensor, positions: &Tensor) -> Result<Tensor> {
+pub fn embedding(input_ids: &Tensor, table: &Tensor, positions: &Tensor, sink: &GradSink) -> Result<Tensor> {
     let (batch, tokens) = input_ids.dims2()?;
     let (vocab, width) = table.dims2()?;
     let (places, position_width) = positions.dims2()?;
@@ -27,8 +31,10 @@ pub fn embedding(input_ids: &Tensor, table: &Tensor, positions: &Tensor) -> Resu
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
             bail!("embedding: token id {id} is outside the vocabulary of {vocab}")
         }
-        let op = Embedding { ids, batch, tokens, width };
-        return table.contiguous()?.apply_op2(&positions.contiguous()?, op);
+        let learns = table.track_op() || positions.track_op();
+        let anchor = if learns { sink.anchor().clone() } else { sink.anchor().detach() };
+        let (table, positions, sink) = (table.clone(), positions.clone(), sink.clone());
+        return anchor.apply_op1(Embedding { ids, batch, tokens, width, table, positions, sink });
     }
     let rows = table.index_select(&ids, 0)?.reshape((batch, tokens, width))?;
     rows.broadcast_add(&positions.narrow(0, 0, tokens)?)
@@ -39,22 +45,38 @@ struct Embedding {
     batch: usize,
     tokens: usize,
     width: usize,
+    table: Tensor,
+    positions: Tensor,
+    sink: GradSink,
 }
 
-impl CustomOp2 for Embedding {
+impl CustomOp1 for Embedding {
     fn name(&self) -> &'static str {
         "embedding"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (table, positions) = (slice(s1, l1)?, slice(s2, l2)?);
-        let mut out = vec![0.0; self.ids.len() * self.width];
+    fn cpu_fwd(&self, _anchor: &CpuStorage, _layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let out =
+            read(&self.table, |table| read(&self.positions, |positions| Ok(self.rows(table, positions))))?;
+        Ok((CpuStorage::F32(out), (self.batch, self.tokens, self.width).into()))
+    }
+
+    fn bwd(&self, _anchor: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        if self.table.track_op() {
+            let grad = read(grad, |grad| Ok(self.table_grad(grad, self.table.elem_count())))?;
+            self.sink.add(&self.table, tensor(grad, self.table.shape())?)?;
+        }
+        if self.positions.track_op() {
+            let grad = read(grad, |grad| Ok(self.positions_grad(grad, self.positions.elem_count())))?;
+            self.sink.add(&self.positions, tensor(grad, self.positions.shape())?)?;
+        }
+        Ok(None)
+    }
+}
+
+impl Embedding {
+    fn rows(&self, table: &[f32], positions: &[f32]) -> Vec<f32> {
+        let mut out = stale_vec(self.ids.len() * self.width);
         let sample = (self.tokens * self.width).max(1);
         out.par_chunks_mut(sample).zip(self.ids.par_chunks(self.tokens.max(1))).for_each(|(out, ids)| {
             let rows = out.chunks_exact_mut(self.width).zip(positions.chunks_exact(self.width));
@@ -65,41 +87,38 @@ impl CustomOp2 for Embedding {
                 }
             }
         });
-        Ok((CpuStorage::F32(out), (self.batch, self.tokens, self.width).into()))
+        out
     }
 
-    fn bwd(
-        &self,
-        table: &Tensor,
-        positions: &Tensor,
-        _result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (width, tokens) = (self.width, self.tokens.max(1));
-        let mut dtable = vec![0.0; table.elem_count()];
-        let mut dpositions = vec![0.0; positions.elem_count()];
+    /// The gradient of the table, which has `len` numbers.
+    fn table_grad(&self, grad: &[f32], len: usize) -> Vec<f32> {
+        let width = self.width;
+        let mut dtable = Buffer::zeroed(len).into_vec();
         // Places of the tokens by id, and in the order of the tokens where ids are equal.
         let mut places: Vec<usize> = (0..self.ids.len()).collect();
         places.sort_by_key(|place| self.ids[*place]);
-        read(grad, |grad| {
-            dtable.par_chunks_mut(BAND * width.max(1)).enumerate().for_each(|(band, rows)| {
-                let first = band * BAND;
-                let begin = places.partition_point(|place| (self.ids[*place] as usize) < first);
-                let of_band = places[begin..].iter().map(|place| (*place, self.ids[*place] as usize - first));
-                for (place, row) in of_band.take_while(|(_, row)| *row < BAND) {
-                    add(&grad[place * width..][..width], &mut rows[row * width..][..width]);
-                }
-            });
-            dpositions[..self.tokens * width].par_chunks_mut(width.max(1)).enumerate().for_each(
-                |(token, row)| {
-                    for grad in grad.chunks_exact(tokens * width) {
-                        add(&grad[token * width..][..width], row);
-                    }
-                },
-            );
-            Ok(())
-        })?;
-        Ok((Some(tensor(dtable, table.shape())?), Some(tensor(dpositions, positions.shape())?)))
+        dtable.par_chunks_mut(BAND * width.max(1)).enumerate().for_each(|(band, rows)| {
+            let first = band * BAND;
+            let begin = places.partition_point(|place| (self.ids[*place] as usize) < first);
+            let of_band = places[begin..].iter().map(|place| (*place, self.ids[*place] as usize - first));
+            for (place, row) in of_band.take_while(|(_, row)| *row < BAND) {
+                add(&grad[place * width..][..width], &mut rows[row * width..][..width]);
+            }
+        });
+        dtable
+    }
+
+    /// The gradient of the positions, which have `len` numbers.
+    fn positions_grad(&self, grad: &[f32], len: usize) -> Vec<f32> {
+        let (width, tokens) = (self.width, self.tokens.max(1));
+        let mut dpositions = Buffer::zeroed(len).into_vec();
+        let rows = dpositions[..self.tokens * width].par_chunks_mut(width.max(1));
+        rows.enumerate().for_each(|(token, row)| {
+            for grad in grad.chunks_exact(tokens * width) {
+                add(&grad[token * width..][..width], row);
+            }
+        });
+        dpositions
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::buffer::{on_kernels, read, rows_of, rows_per_chunk, slice, sum_in_order, tensor};
 use super::lanes::{dot, sum_map};
+use super::recycle::Buffer;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -133,19 +134,19 @@ impl CustomOp3 for LayerNorm {
             read(weight, |weight| {
                 read(grad, |grad| {
                     let chunk = rows_per_chunk(width) * width;
-                    let mut dx = vec![0.0; xs.len()];
-                    let parts: Vec<Vec<f32>> = dx
+                    let mut dx = Buffer::zeroed(xs.len()).into_vec();
+                    let parts: Vec<Buffer> = dx
                         .par_chunks_mut(chunk)
                         .zip(xs.par_chunks(chunk))
                         .zip(grad.par_chunks(chunk))
                         .map(|((dx, x), grad)| {
-                            let mut dwb = vec![0.0; 2 * width];
+                            let mut dwb = Buffer::zeroed(2 * width);
                             let (dw, db) = dwb.split_at_mut(width);
                             backward_rows(x, weight, self.eps, grad, dx, dw, db, &mut vec![0.0; width]);
                             dwb
                         })
                         .collect();
-                    Ok((dx, sum_in_order(&parts)))
+                    Ok((dx, sum_in_order(parts)))
                 })
             })
         })?;

@@ -6,6 +6,7 @@
 
 use super::buffer::{on_kernels, read, rows_of, slice, sum_in_order, tensor};
 use super::gemm::{Matrix, MatrixMut, gemm};
+use super::recycle::{Buffer, stale_vec};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -54,7 +55,7 @@ fn forward(
 ) -> Result<(CpuStorage, Shape)> {
     let (outputs, inputs) = weight_shape.dims2()?;
     let (rows, _) = rows_of(shape)?;
-    let mut out = vec![0.0; rows * outputs];
+    let mut out = stale_vec(rows * outputs);
     out.par_chunks_mut(ROWS * outputs.max(1)).zip(x.par_chunks(ROWS * inputs)).for_each(|(out, x)| {
         forward_rows(x, weight, bias, out, (inputs, outputs));
     });
@@ -133,7 +134,7 @@ fn backward(
     let dx = match x.track_op() {
         false => None,
         true => {
-            let mut dx = vec![0.0; rows * inputs];
+            let mut dx = stale_vec(rows * inputs);
             read(weight, |weight| {
                 read(grad, |grad| {
                     dx.par_chunks_mut(ROWS * inputs)
@@ -149,12 +150,12 @@ fn backward(
         return Ok([dx, None, None]);
     }
     let segment = rows.div_ceil(SEGMENTS).max(ROWS);
-    let parts: Vec<Vec<f32>> = read(x, |x| {
+    let parts: Vec<Buffer> = read(x, |x| {
         read(grad, |grad| {
             let parts = x.par_chunks(segment * inputs).zip(grad.par_chunks(segment * outputs));
             Ok(parts
                 .map(|(x, grad)| {
-                    let mut part = vec![0.0; outputs * inputs + if with_bias { outputs } else { 0 }];
+                    let mut part = Buffer::zeroed(outputs * inputs + if with_bias { outputs } else { 0 });
                     let (dw, db) = part.split_at_mut(outputs * inputs);
                     backward_weight(grad, x, dw, db, sizes);
                     part
@@ -162,7 +163,7 @@ fn backward(
                 .collect())
         })
     })?;
-    let mut dw = sum_in_order(&parts);
+    let mut dw = sum_in_order(parts);
     let db = dw.split_off(outputs * inputs);
     let db = if with_bias { Some(tensor(db, outputs)?) } else { None };
     Ok([dx, Some(tensor(dw, weight.shape())?), db])

@@ -12,7 +12,7 @@ mod simd;
 mod buffer;
 pub(crate) mod gemm;
 mod lanes;
-mod recycle;
+pub(crate) mod recycle;
 mod sink;
 mod stack;
 

@@ -6,6 +6,8 @@
 //! [`GradSink::backward`] brings them together with those that candle found. Left out: two backward passes over
 //! one sink at the same time.
 
+use super::buffer::{add_to, on_kernels, read, write};
+use super::recycle::reclaim;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, TensorId, Var};
 use std::collections::HashMap;
@@ -46,10 +48,21 @@ impl GradSink {
         self.grads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds to the gradient of `parameter`.
+    /// Adds to the gradient of `parameter`; nothing else may hold `grad`, which must be contiguous.
     pub(crate) fn add(&self, parameter: &Tensor, grad: Tensor) -> Result<()> {
         let mut grads = self.grads();
         let total = match grads.remove(&parameter.id()) {
+            Some(earlier) if on_kernels(&[&earlier, &grad]) => {
+                // Both are the sink's alone.
+                read(&grad, |grad| {
+                    write(&earlier, |earlier| {
+                        add_to(earlier, grad);
+                        Ok(())
+                    })
+                })?;
+                reclaim(&grad)?;
+                earlier
+            }
             Some(earlier) => (earlier + grad)?,
             None => grad,
         };

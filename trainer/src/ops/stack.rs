@@ -6,7 +6,7 @@
 //! Chen et al. 2016). Left out: what a stage computes.
 
 use super::buffer::{read, slice, tensor, with_slices};
-use super::recycle::Buffer;
+use super::recycle::{Buffer, stale_vec};
 use super::sink::GradSink;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use std::sync::Mutex;
@@ -120,7 +120,7 @@ impl<S: Stage> Stack<S> {
             let is_last = number + 1 == self.stages.len();
             let mut next = (!is_last).then(|| Buffer::stale(stage.out_len()));
             if is_last {
-                result = vec![0.0; stage.out_len()];
+                result = stale_vec(stage.out_len());
             }
             let out: &mut [f32] = next.as_deref_mut().unwrap_or(&mut result);
             let kept = with_slices(&stage.parameters(), |p| stage.forward(input, p, out, pass))?;
@@ -154,7 +154,7 @@ impl<S: Stage> Stack<S> {
             let wanted: Vec<bool> = parameters.iter().map(|p| p.track_op()).collect();
             let mut below = (number > 0).then(|| Buffer::stale(x.len()));
             if number == 0 && wants_dx {
-                dx = Some(vec![0.0; x.len()]);
+                dx = Some(stale_vec(x.len()));
             }
             let into = below.as_deref_mut().or(dx.as_deref_mut());
             let found = with_slices(&parameters, |p| {

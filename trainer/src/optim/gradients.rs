@@ -43,6 +43,21 @@ impl Gradients {
         Ok(())
     }
 
+    /// Gives the memory of the gradients back to the pool that it came from. Nothing else may read them any more,
+    /// nor what a backward pass put into them.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub(crate) fn recycle(self) -> Result<()> {
+        for sum in self.sums.into_iter().flatten() {
+            match sum {
+                Sum::Given(tensor) => crate::ops::recycle::reclaim(&tensor)?,
+                Sum::Owned(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn get(&self, place: usize) -> Option<&Tensor> {
         match self.sums.get(place)?.as_ref()? {
             Sum::Given(tensor) => Some(tensor),

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod program;
+pub(crate) mod values;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use testkit::Spec;

@@ -1,25 +1,20 @@
-//! A whole pre-norm transformer block as one differentiable operation.
-//!
-//! `m = x + out_proj(attention(in_proj(ln_1(x))))`, `y = m + c_proj(activation(c_fc(ln_2(m))))`.
+//! The kernel of a transformer block on a CPU in single precision, as a stage of a stack.
 //!
 //! A task carries a few samples through the entire block, so that what one step writes the next still finds in
 //! the cache. Kept for the backward pass: packed qkv, attention output, `m` and the pre-activation; the rest is
 //! computed anew. The backward pass goes by segments of some thousand rows: first every task brings its rows'
 //! gradients down, then every task owns a band of a weight's gradient and sums over all rows of the segment, so
 //! that no partial sums of whole weights exist and the result has the same bits for any number of threads.
-//!
-//! Left out: dropout, and mixed precision; other devices run the composite of single operations.
 
-use super::attention::{Heads, attention, backward_sample, forward_sample};
-use super::buffer::{even, on_kernels, sum_in_order};
-use super::gelu::{self, Activation, activate};
-use super::gemm::{Matrix, MatrixMut, gemm};
-use super::layer_norm::{self, layer_norm};
-use super::linear::{add_rows, backward_input, forward_rows, linear};
-use super::pool::select_positions;
-use super::recycle::Buffer;
-use super::sink::GradSink;
-use super::stack::{Given, Pass, Stage, stack};
+use super::super::attention::{Heads, backward_sample, forward_sample};
+use super::super::buffer::{even, sum_in_order};
+use super::super::gelu;
+use super::super::gemm::{Matrix, MatrixMut, gemm};
+use super::super::layer_norm;
+use super::super::linear::{add_rows, backward_input, forward_rows};
+use super::super::recycle::{Buffer, stale_vec};
+use super::super::stack::{Given, Pass, Stage};
+use super::{BlockParams, BlockShape};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -32,127 +27,16 @@ const SEGMENT_ROWS: usize = 2048;
 /// Rows of a weight's gradient that one task owns.
 const BAND: usize = 192;
 
-/// The twelve parameters of a block, named and shaped as in open_clip (D wide, H hidden units).
-#[derive(Clone, Debug)]
-pub struct BlockParams {
-    /// `ln_1`: weight and bias (D).
-    pub ln_1: [Tensor; 2],
-    /// `attn.in_proj_weight` (3·D, D) and `attn.in_proj_bias` (3·D).
-    pub in_proj: [Tensor; 2],
-    /// `attn.out_proj`: weight (D, D) and bias (D).
-    pub out_proj: [Tensor; 2],
-    /// `ln_2`: weight and bias (D).
-    pub ln_2: [Tensor; 2],
-    /// `mlp.c_fc`: weight (H, D) and bias (H).
-    pub c_fc: [Tensor; 2],
-    /// `mlp.c_proj`: weight (D, H) and bias (D).
-    pub c_proj: [Tensor; 2],
-}
-
-impl BlockParams {
-    fn all(&self) -> impl Iterator<Item = &Tensor> {
-        [&self.ln_1, &self.in_proj, &self.out_proj, &self.ln_2, &self.c_fc, &self.c_proj]
-            .into_iter()
-            .flatten()
-    }
-}
-
-/// What a block is besides its parameters.
-#[derive(Clone, Copy, Debug)]
-pub struct BlockShape {
-    /// Number of attention heads.
-    pub heads: usize,
-    /// Whether a token sees only itself and earlier ones.
-    pub causal: bool,
-    /// Non-linearity of the feed-forward layer.
-    pub activation: Activation,
-    /// Added to the variance in layer normalisation.
-    pub eps: f32,
-    /// Keeps the blocks' inputs alone for the backward pass, which runs each block forward once more: less
-    /// memory, a third more time, the same bits.
-    pub recompute: bool,
-}
-
-/// Carries `x` (B, T, D) through a stack of blocks; their parameters' gradients go to `sink`.
-///
-/// # Errors
-/// When a parameter's shape does not fit the width of `x`.
-pub fn residual_blocks(
-    x: &Tensor,
-    blocks: &[BlockParams],
-    shape: BlockShape,
-    sink: &GradSink,
-) -> Result<Tensor> {
-    let (batch, tokens, width) = x.dims3()?;
-    for params in blocks {
-        let sizes = Sizes { width, hidden: params.c_fc[1].elem_count() };
-        if params.all().zip(sizes.lengths()).any(|(t, len)| t.elem_count() != len)
-            || shape.heads == 0
-            || !width.is_multiple_of(shape.heads)
-        {
-            bail!("residual_blocks: parameters do not fit width {width}, {} heads", shape.heads)
-        }
-    }
-    let mut tensors = vec![x];
-    tensors.extend(blocks.iter().flat_map(BlockParams::all));
-    if blocks.is_empty() || x.elem_count() == 0 || !on_kernels(&tensors) {
-        return blocks.iter().try_fold(x.clone(), |x, block| composite(&x, block, shape));
-    }
-    let heads = Heads { tokens, width, heads: shape.heads, causal: shape.causal };
-    let stages = blocks.iter().map(|params| {
-        let sizes = Sizes { width, hidden: params.c_fc[1].elem_count() };
-        Block { params: params.clone(), shape, heads, sizes, rows: batch * tokens }
-    });
-    stack(x, stages.collect(), (batch, tokens, width), sink, shape.recompute)
-}
-
-/// Row `positions[b]` of each sample of a block's output: (B, D).
-///
-/// The last block of a tower that is pooled at one position needs queries, output projection and
-/// feed-forward layer for that row alone, which saves three quarters of its work. The numbers are those of
-/// [`residual_blocks`] followed by [`select_positions`], to rounding.
-///
-/// # Errors
-/// Those of [`residual_blocks`] and [`select_positions`].
-pub fn residual_block_at(
-    x: &Tensor,
-    p: &BlockParams,
-    shape: BlockShape,
-    positions: &[u32],
-) -> Result<Tensor> {
-    let normed = layer_norm(x, &p.ln_1[0], &p.ln_1[1], shape.eps)?;
-    let qkv = linear(&normed, &p.in_proj[0], Some(&p.in_proj[1]))?;
-    let attended = select_positions(&attention(&qkv, shape.heads, shape.causal)?, positions)?;
-    let middle =
-        (select_positions(x, positions)? + linear(&attended, &p.out_proj[0], Some(&p.out_proj[1]))?)?;
-    feed_forward(middle, p, shape)
-}
-
-/// The block from single operations: the reference, and the path of other devices.
-fn composite(x: &Tensor, p: &BlockParams, shape: BlockShape) -> Result<Tensor> {
-    let normed = layer_norm(x, &p.ln_1[0], &p.ln_1[1], shape.eps)?;
-    let qkv = linear(&normed, &p.in_proj[0], Some(&p.in_proj[1]))?;
-    let attended = attention(&qkv, shape.heads, shape.causal)?;
-    let middle = (x + linear(&attended, &p.out_proj[0], Some(&p.out_proj[1]))?)?;
-    feed_forward(middle, p, shape)
-}
-
-/// The second half of a block.
-fn feed_forward(middle: Tensor, p: &BlockParams, shape: BlockShape) -> Result<Tensor> {
-    let normed = layer_norm(&middle, &p.ln_2[0], &p.ln_2[1], shape.eps)?;
-    let hidden = activate(&linear(&normed, &p.c_fc[0], Some(&p.c_fc[1]))?, shape.activation)?;
-    middle + linear(&hidden, &p.c_proj[0], Some(&p.c_proj[1]))?
-}
-
+/// A block's widths: of its rows and of its hidden layer.
 #[derive(Clone, Copy)]
-struct Sizes {
-    width: usize,
-    hidden: usize,
+pub(super) struct Sizes {
+    pub(super) width: usize,
+    pub(super) hidden: usize,
 }
 
 impl Sizes {
     /// Number of elements of each parameter, in the order of [`BlockParams::all`].
-    fn lengths(&self) -> [usize; 12] {
+    pub(super) fn lengths(&self) -> [usize; 12] {
         let (d, h) = (self.width, self.hidden);
         [d, d, 3 * d * d, 3 * d, d * d, d, d, d, h * d, h, d * h, d]
     }
@@ -177,7 +61,7 @@ impl Sizes {
 const VECTORS: [usize; 8] = [0, 1, 3, 5, 6, 7, 9, 11];
 
 /// What the forward pass keeps, a row a token.
-pub(super) struct Kept {
+pub(in crate::ops) struct Kept {
     qkv: Buffer,
     attended: Buffer,
     middle: Buffer,
@@ -286,12 +170,13 @@ fn rows_of<'a>(matrix: &'a [f32], range: &std::ops::Range<usize>, width: usize) 
     &matrix[range.start * width..range.end * width]
 }
 
-struct Block {
-    params: BlockParams,
-    shape: BlockShape,
-    heads: Heads,
-    sizes: Sizes,
-    rows: usize,
+/// One block of a stack, for so many rows (tokens of all samples).
+pub(super) struct Block {
+    pub(super) params: BlockParams,
+    pub(super) shape: BlockShape,
+    pub(super) heads: Heads,
+    pub(super) sizes: Sizes,
+    pub(super) rows: usize,
 }
 
 impl Block {
@@ -478,7 +363,7 @@ impl Stage for Block {
         let lengths = self.sizes.lengths();
         let is_weight = |place: usize| !VECTORS.contains(&place) && given.wanted[place];
         let mut grads: Vec<Vec<f32>> =
-            (0..12).map(|place| vec![0.0; if is_weight(place) { lengths[place] } else { 0 }]).collect();
+            (0..12).map(|place| stale_vec(if is_weight(place) { lengths[place] } else { 0 })).collect();
         let mut vectors: Vec<Buffer> = Vec::new();
         for (number, dx) in dx.chunks_mut(rows * width).enumerate() {
             let range = number * rows..number * rows + dx.len() / width;
@@ -496,7 +381,7 @@ impl Stage for Block {
             vectors.par_extend(found);
             self.weights(&mut grads, &segment, &kept, grad, number > 0);
         }
-        let mut vectors = sum_in_order(&vectors);
+        let mut vectors = sum_in_order(vectors);
         for (place, vector) in VECTORS.into_iter().zip(self.sizes.split_vectors(&mut vectors)) {
             grads[place] = vector.to_vec();
         }
