@@ -4,10 +4,11 @@
 //! loader's, and devices' names.
 
 use crate::config::{CaptionChoice, Config};
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::resize::Downscale;
 use crate::tokenizer::{Encoded, Tokenizer};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use loader::{Batch, Captions, Loader, LoaderConfig, Normalize, Order, Output, Pixels, Remainder, Selection};
 use std::path::Path;
 
@@ -80,8 +81,10 @@ fn open(config: &Config, data: &Path, mut settings: LoaderConfig) -> Result<Load
     let dataset = loader::open_dataset(data, &settings.cache).map_err(Error::loader(doing()))?;
     let image = &dataset.manifest().image;
     let size = config.model.vision.image_size;
-    // Pixels of the right size are normalised by the loader's threads; others are averaged down here.
-    settings.output = if (image.height as usize, image.width as usize) == (size, size) {
+    // Pixels of the right size are normalised by the loader's threads, or, a quarter of the bytes, on the device
+    // that they go to; others are averaged down here.
+    let is_cpu = config.train.device == DeviceChoice::Cpu;
+    settings.output = if is_cpu && (image.height as usize, image.width as usize) == (size, size) {
         let (mean, std) = config.data.normalize.mean_std();
         Output::F32(Normalize { mean, std })
     } else {
@@ -100,12 +103,45 @@ fn open(config: &Config, data: &Path, mut settings: LoaderConfig) -> Result<Load
     Ok(loader)
 }
 
+/// What a loader's pixels go through.
+#[derive(Debug)]
+enum Preparation {
+    /// The loader has normalised them.
+    Done,
+    /// Bytes of the model's size are normalised on the device: `x·scale + shift`, both (3, 1, 1).
+    OnDevice { scale: Tensor, shift: Tensor },
+    /// Larger bytes are averaged down and normalised on the CPU.
+    Downscale(Downscale),
+}
+
+impl Preparation {
+    fn new(config: &Config, loader: &Loader, device: &Device) -> Result<Self> {
+        let (size, mean_std) = (config.model.vision.image_size, config.data.normalize.mean_std());
+        if matches!(loader.config().output, Output::F32(_)) {
+            return Ok(Self::Done);
+        }
+        if (loader.height(), loader.width()) == (size, size) {
+            let (mean, std) = mean_std;
+            let of = |values: [f32; 3]| Tensor::from_slice(&values, (3, 1, 1), device);
+            let scale = of(std.map(|std| 1.0 / (255.0 * std)));
+            let shift = of(std::array::from_fn(|channel| -mean[channel] / std[channel]));
+            let both = scale.and_then(|scale| Ok(Self::OnDevice { scale, shift: shift? }));
+            return both.map_err(Error::tensor("bring the normalisation to the device"));
+        }
+        let downscale = Downscale::new(loader.height(), loader.width(), size, mean_std);
+        downscale.map(Self::Downscale).ok_or_else(|| Error::Data {
+            data: loader.dataset().dir().to_path_buf(),
+            reason: format!("its pictures are smaller than model.vision.image_size = {size}"),
+        })
+    }
+}
+
 /// What turns a loader's batches into tensors.
 #[derive(Debug)]
 pub struct Tensors<'a> {
     tokenizer: &'a Tokenizer,
     context_length: usize,
-    downscale: Option<Downscale>,
+    preparation: Preparation,
     size: usize,
     device: Device,
     shuffle_captions: bool,
@@ -117,23 +153,11 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// [`Error::Data`] when the pictures are smaller than the model's.
     pub fn new(config: &Config, loader: &Loader, tokenizer: &'a Tokenizer, device: &Device) -> Result<Self> {
-        let size = config.model.vision.image_size;
-        let downscale = match loader.config().output {
-            Output::F32(_) => None,
-            Output::U8 => {
-                let mean_std = config.data.normalize.mean_std();
-                let downscale = Downscale::new(loader.height(), loader.width(), size, mean_std);
-                Some(downscale.ok_or_else(|| Error::Data {
-                    data: loader.dataset().dir().to_path_buf(),
-                    reason: format!("its pictures are smaller than model.vision.image_size = {size}"),
-                })?)
-            }
-        };
         Ok(Self {
             tokenizer,
             context_length: config.model.text.context_length,
-            downscale,
-            size,
+            preparation: Preparation::new(config, loader, device)?,
+            size: config.model.vision.image_size,
             device: device.clone(),
             shuffle_captions: config.data.shuffle_captions,
         })
@@ -163,13 +187,17 @@ impl<'a> Tensors<'a> {
     pub fn pixels(&self, batch: &Batch, count: usize) -> Result<Tensor> {
         let sample = 3 * batch.height() * batch.width();
         let shape = (count, 3, self.size, self.size);
-        let tensor = match (batch.pixels(), &self.downscale) {
-            (Pixels::U8(pixels), Some(downscale)) => {
+        let tensor = match (batch.pixels(), &self.preparation) {
+            (Pixels::U8(pixels), Preparation::Downscale(downscale)) => {
                 let small = downscale.apply(&pixels[..count * sample], batch.height());
                 Tensor::from_vec(small, shape, &self.device)
             }
             (Pixels::F32(pixels), _) => Tensor::from_slice(&pixels[..count * sample], shape, &self.device),
-            (Pixels::U8(_), None) => {
+            (Pixels::U8(pixels), Preparation::OnDevice { scale, shift }) => {
+                Tensor::from_slice(&pixels[..count * sample], shape, &self.device)
+                    .and_then(|bytes| bytes.to_dtype(DType::F32)?.broadcast_mul(scale)?.broadcast_add(shift))
+            }
+            (Pixels::U8(_), Preparation::Done) => {
                 Err(candle_core::Error::Msg("bytes without a size to bring them to".into()))
             }
         };
@@ -238,6 +266,23 @@ mod tests {
         let here = Downscale::new(32, 32, 32, config.data.normalize.mean_std()).unwrap().apply(raw.u8(), 32);
         assert_eq!(by_loader.len(), here.len());
         assert!(by_loader.iter().zip(&here).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
+    #[test]
+    fn bytes_are_normalised_on_the_device_as_by_the_loader() {
+        let data = Spec::small().size(32).temporary();
+        let tokenizer = tokenizer();
+        let pixels = |config: &Config| {
+            let loader = open_train(config, data.path()).unwrap();
+            let tensors = Tensors::new(config, &loader, &tokenizer, &Device::Cpu).unwrap();
+            let batch = loader.epoch(0).unwrap().next().unwrap().unwrap();
+            (loader.config().output, values(&tensors.train(&batch).unwrap().pixel_values))
+        };
+        let (floats, by_loader) = pixels(&config(&[]));
+        let (bytes, on_device) = pixels(&config(&["train.device=cuda"]));
+        assert!(matches!((floats, bytes), (Output::F32(_), Output::U8)));
+        assert_eq!(by_loader.len(), on_device.len());
+        assert!(by_loader.iter().zip(&on_device).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 
     #[test]

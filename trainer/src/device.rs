@@ -1,10 +1,10 @@
-//! The one place that names devices.
+//! The one place that names devices and precisions.
 //!
-//! The CPU is the default; `train.device = "cuda"` needs a build with the feature `cuda`. Leaves out dtypes:
-//! everything trains in f32.
+//! The CPU is the default and computes in f32; `train.device = "cuda"` needs a build with the feature `cuda`. Leaves
+//! out what is done in which precision, which is the model's.
 
 use crate::error::{Error, Result};
-use candle_core::Device;
+use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
 /// What a run computes on.
@@ -34,6 +34,27 @@ impl DeviceChoice {
                 value: "\"cuda\"".into(),
                 allowed: "\"cpu\", or build with --features cuda".into(),
             }),
+        }
+    }
+}
+
+/// What a model's activations are computed in. Parameters, moments and sums are f32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Eight bits of exponent and seven of fraction.
+    Bf16,
+}
+
+impl Precision {
+    /// Its type in the tensor library.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
         }
     }
 }

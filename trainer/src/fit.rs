@@ -21,7 +21,7 @@ use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
 use candle_core::Device;
 use gathered::Gathered;
-use loader::{Batch, Loader, LoaderState};
+use loader::{Batch, Epoch, Loader, LoaderState};
 use patience::Patience;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -179,6 +179,9 @@ impl Window {
     }
 }
 
+/// A batch and its tensors.
+type Ready = (Batch, TensorBatch);
+
 struct Fit<'a> {
     job: Job<'a>,
     device: Device,
@@ -217,16 +220,15 @@ impl Fit<'_> {
         while self.goes_on() {
             let resumed = self.loader.resume(&cursor);
             let mut batches = resumed.map_err(Error::loader("begin an epoch"))?;
+            let mut next = self.make_ready(&tensors, &mut batches);
             while self.goes_on() {
-                let waiting = Instant::now();
-                let Some(batch) = batches.next() else { break };
-                let batch = batch
-                    .map_err(Error::loader(format!("read the batch of step {}", self.state.step + 1)))?;
-                let inputs = tensors.train(&batch)?;
-                self.window.waited += waiting.elapsed();
+                let Some(ready) = next.take() else { break };
+                let (batch, inputs) = ready?;
                 cursor = self.loader.state_after(&batch);
                 self.gather(&batch, &inputs)?;
                 drop((batch, inputs));
+                // A device is still at work on the backward pass: what follows on the host costs it no time.
+                next = self.make_ready(&tensors, &mut batches);
                 if (self.gathered.len() as u64) < self.job.config.optim.accum_steps {
                     continue;
                 }
@@ -241,6 +243,20 @@ impl Fit<'_> {
             self.epoch_ended();
         }
         self.finish()
+    }
+
+    /// The next batch and its tensors, none at the end of the epoch.
+    fn make_ready(&mut self, tensors: &Tensors<'_>, batches: &mut Epoch) -> Option<Result<Ready>> {
+        let waiting = Instant::now();
+        let is_gathered = self.gathered.len() as u64 >= self.job.config.optim.accum_steps;
+        let number = self.state.step + 1 + u64::from(is_gathered);
+        let batch = batches.next()?.map_err(Error::loader(format!("read the batch of step {number}")));
+        let ready = batch.and_then(|batch| {
+            let inputs = tensors.train(&batch)?;
+            Ok((batch, inputs))
+        });
+        self.window.waited += waiting.elapsed();
+        Some(ready)
     }
 
     /// Looks for a loss that repeats with the epoch.

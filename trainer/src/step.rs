@@ -94,6 +94,7 @@ impl TrainState {
     fn build(config: &Config, vocab_size: usize, total: u64, device: &Device) -> candle_core::Result<Self> {
         let (optim, train) = (&config.optim, &config.train);
         let clip = Clip::new(&config.clip(vocab_size), train.seed, device)?;
+        let clip = clip.in_precision(train.precision.dtype());
         let clip = clip.for_training(&|name| train.freezes(name), train.recompute)?;
         let settings = AdamWConfig {
             kind: optim.kind,
@@ -333,7 +334,7 @@ pub fn load_model(config: &Config, vocab_size: usize, weights: Tensors, device: 
     let failed = || Error::tensor("build the model");
     let clip = Clip::new(&config.clip(vocab_size), config.train.seed, device).map_err(failed())?;
     load(clip.params(), weights)?;
-    clip.for_inference().map_err(failed())
+    clip.in_precision(config.train.precision.dtype()).for_inference().map_err(failed())
 }
 
 fn load(params: &Params, weights: Tensors) -> Result<()> {

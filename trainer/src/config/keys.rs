@@ -98,6 +98,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("train.sample_ledger", Bool),
     ("train.threads", Whole(1, 1024)),
     ("train.device", Word(&["cpu", "cuda"])),
+    ("train.precision", Word(&["f32", "bf16"])),
 ];
 
 impl Kind {

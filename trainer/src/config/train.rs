@@ -1,7 +1,7 @@
 //! The section `[train]`: seed, rhythm, memory, what is kept and when to stop.
 
 use super::DataConfig;
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, Precision};
 use crate::error::{Error, Result};
 use crate::metrics::ValRow;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ pub struct TrainConfig {
     pub threads: usize,
     /// What the run computes on.
     pub device: DeviceChoice,
+    /// What activations are computed in; bf16 on CUDA only.
+    pub precision: Precision,
 }
 
 impl Default for TrainConfig {
@@ -66,6 +68,7 @@ impl Default for TrainConfig {
             sample_ledger: false,
             threads: 2,
             device: DeviceChoice::Cpu,
+            precision: Precision::F32,
         }
     }
 }
@@ -119,6 +122,10 @@ impl TrainConfig {
         if self.chunk_size > data.batch_size {
             let allowed = format!("at most data.batch_size, which is {}", data.batch_size);
             return refuse("train.chunk_size", self.chunk_size.to_string(), allowed);
+        }
+        if self.precision == Precision::Bf16 && self.device == DeviceChoice::Cpu {
+            let allowed = "\"f32\", or \"bf16\" with train.device = \"cuda\"";
+            return refuse("train.precision", "\"bf16\"".to_owned(), allowed.to_owned());
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::vit::{self, VitTower};
 use crate::init::Init;
 use crate::ops::{GradSink, normalize_rows};
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// The image side.
 #[derive(Clone, Debug)]
@@ -54,6 +54,8 @@ pub struct Clip {
     logit_scale: Tensor,
     sink: GradSink,
     logit_bias: Option<Tensor>,
+    /// What the towers' activations are computed in; `None` for the parameters' own type.
+    precision: Option<DType>,
 }
 
 /// What a forward pass gives.
@@ -125,7 +127,13 @@ impl Clip {
         };
         let text = TextTower::new(&config.text, config.activation, &sink, &lookup)?;
         let logit_bias = config.init_logit_bias.map(|_| lookup("logit_bias")).transpose()?;
-        Ok(Self { config, visual, text, logit_scale, logit_bias, params, sink })
+        Ok(Self { config, visual, text, logit_scale, logit_bias, params, sink, precision: None })
+    }
+
+    /// The same model over `params`, for another purpose.
+    fn over(&self, params: Params, purpose: Purpose) -> Result<Self> {
+        let clip = Self::build(self.config.clone(), params, purpose)?;
+        Ok(clip.in_precision(self.precision.unwrap_or(DType::F32)))
     }
 
     /// A model over the same parameters, of which those that `is_frozen` names are not learned; `recompute`
@@ -134,7 +142,7 @@ impl Clip {
     /// # Errors
     /// Only those of the tensor library.
     pub fn for_training(&self, is_frozen: &dyn Fn(&str) -> bool, recompute: bool) -> Result<Self> {
-        let mut clip = Self::build(self.config.clone(), self.params.frozen(is_frozen), Purpose::Learning)?;
+        let mut clip = self.over(self.params.frozen(is_frozen), Purpose::Learning)?;
         clip.visual.set_recompute(recompute);
         clip.text.set_recompute(recompute);
         Ok(clip)
@@ -145,7 +153,7 @@ impl Clip {
     /// # Errors
     /// When the device cannot hold it.
     pub fn copied(&self) -> Result<Self> {
-        Self::build(self.config.clone(), self.params.copied()?, Purpose::Inference)
+        self.over(self.params.copied()?, Purpose::Inference)
     }
 
     /// A model over the same parameters that gives what a training pass gives, but records nothing and
@@ -154,7 +162,7 @@ impl Clip {
     /// # Errors
     /// Only those of the tensor library.
     pub fn for_caching(&self) -> Result<Self> {
-        Self::build(self.config.clone(), self.params.clone(), Purpose::Caching)
+        self.over(self.params.clone(), Purpose::Caching)
     }
 
     /// Whether a sample's features depend on the others of its batch, as under batch normalisation.
@@ -168,7 +176,17 @@ impl Clip {
     /// # Errors
     /// Only those of the tensor library.
     pub fn for_inference(&self) -> Result<Self> {
-        Self::build(self.config.clone(), self.params.clone(), Purpose::Inference)
+        self.over(self.params.clone(), Purpose::Inference)
+    }
+
+    /// The same model over the same parameters with its towers' activations in `dtype`: mixed precision, as far as
+    /// the parameters, sums over features, softmax, normalisation and everything behind the towers stay in f32. The
+    /// fused operations know f32 alone, so this is for devices that run stock ones.
+    #[must_use]
+    pub fn in_precision(mut self, dtype: DType) -> Self {
+        self.precision = Some(dtype).filter(|dtype| *dtype != DType::F32);
+        self.text.set_precision(self.precision);
+        self
     }
 
     /// The sizes.
@@ -191,7 +209,12 @@ impl Clip {
         if (channels, height, width) != (3, size, size) {
             bail!("expected images of 3×{size}×{size}, got {channels}×{height}×{width}")
         }
-        normalize_rows(&self.visual.forward(pixel_values)?)
+        let features = match self.precision {
+            // The loss is computed in single precision in any case.
+            Some(dtype) => self.visual.forward(&pixel_values.to_dtype(dtype)?)?.to_dtype(DType::F32)?,
+            None => self.visual.forward(pixel_values)?,
+        };
+        normalize_rows(&features)
     }
 
     /// Unit-length features (B, E) of `input_ids` (B, T) whose end-of-text tokens stand at `eot_positions`.
@@ -199,7 +222,8 @@ impl Clip {
     /// # Errors
     /// When T is over the context length, or an id or position is out of range.
     pub fn encode_text(&self, input_ids: &Tensor, eot_positions: &[u32]) -> Result<Tensor> {
-        normalize_rows(&self.text.forward(input_ids, eot_positions)?)
+        let features = self.text.forward(input_ids, eot_positions)?;
+        normalize_rows(&if self.precision.is_some() { features.to_dtype(DType::F32)? } else { features })
     }
 
     /// The factor of the cosines, `exp(logit_scale)`; a scalar.

@@ -6,7 +6,7 @@ use super::params::ParamSpec;
 use super::transformer::{BlockInit, LAYER_NORM_EPS, Transformer, specs as block_specs};
 use crate::init::Init;
 use crate::ops::{Activation, BlockShape, GradSink, embedding, layer_norm, linear};
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// The parameters of a text tower, in order.
 pub(super) fn specs(config: &TextConfig, embed_dim: usize) -> Vec<ParamSpec> {
@@ -29,6 +29,7 @@ pub struct TextTower {
     positional_embedding: Tensor,
     transformer: Transformer,
     sink: GradSink,
+    precision: Option<DType>,
     ln_final: [Tensor; 2],
     text_projection: Tensor,
 }
@@ -53,9 +54,15 @@ impl TextTower {
             positional_embedding: lookup("positional_embedding")?,
             transformer: Transformer::new("", config.layers, shape, sink, lookup)?,
             sink: sink.clone(),
+            precision: None,
             ln_final: [lookup("ln_final.weight")?, lookup("ln_final.bias")?],
             text_projection: lookup("text_projection")?,
         })
+    }
+
+    /// What the activations are computed in; `None` for the parameters' own type.
+    pub(super) fn set_precision(&mut self, precision: Option<DType>) {
+        self.precision = precision;
     }
 
     /// Whether blocks run their forward pass again in the backward pass instead of keeping its results.
@@ -71,6 +78,10 @@ impl TextTower {
     /// When T is over the context length, or an id or position is out of range.
     pub fn forward(&self, input_ids: &Tensor, eot_positions: &[u32]) -> Result<Tensor> {
         let tokens = embedding(input_ids, &self.token_embedding, &self.positional_embedding, &self.sink)?;
+        let tokens = match self.precision {
+            Some(dtype) => tokens.to_dtype(dtype)?,
+            None => tokens,
+        };
         let pooled = self.transformer.forward_at(tokens, eot_positions)?;
         let pooled = layer_norm(&pooled, &self.ln_final[0], &self.ln_final[1], LAYER_NORM_EPS)?;
         linear(&pooled, &self.text_projection.t()?, None)

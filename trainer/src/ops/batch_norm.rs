@@ -7,7 +7,7 @@
 //!
 //! Left out: momentum none (cumulative averages), and statistics over several processes.
 
-use super::buffer::{even, on_kernels};
+use super::buffer::{at_least_f32, even, on_kernels};
 use super::recycle::Buffer;
 use super::sink::GradSink;
 use super::stack::{Given, Pass, Stage, stack};
@@ -362,7 +362,7 @@ pub fn batch_norm(
 }
 
 fn composite(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: &Statistics) -> Result<Tensor> {
-    let rows = x.flatten_to(x.rank() - 2)?;
+    let rows = at_least_f32(&x.flatten_to(x.rank() - 2)?)?;
     let (centred, variance) = match statistics {
         Statistics::Batch { mean: running_mean, variance: running_variance, follow } => {
             let mean = rows.mean_keepdim(0)?;
@@ -385,7 +385,8 @@ fn composite(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: &Statistics
         }
     };
     let normal = centred.broadcast_div(&(variance + EPS)?.sqrt()?)?;
-    normal.broadcast_mul(weight)?.broadcast_add(bias)?.reshape(x.shape())
+    let [weight, bias] = [weight.to_dtype(rows.dtype())?, bias.to_dtype(rows.dtype())?];
+    normal.broadcast_mul(&weight)?.broadcast_add(&bias)?.reshape(x.shape())?.to_dtype(x.dtype())
 }
 
 struct BatchNorm {

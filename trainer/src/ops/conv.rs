@@ -357,7 +357,11 @@ fn composite(x: &Tensor, weight: &Tensor, shape: &ConvShape) -> Result<Tensor> {
         }
     }
     let unfolded = Tensor::cat(&taps, 3)?.reshape((shape.rows(), shape.taps()))?;
-    let weight = weight.permute((2, 3, 1, 0))?.contiguous()?.reshape((shape.taps(), shape.outputs))?;
+    let weight = weight
+        .to_dtype(x.dtype())?
+        .permute((2, 3, 1, 0))?
+        .contiguous()?
+        .reshape((shape.taps(), shape.outputs))?;
     unfolded.matmul(&weight)?.reshape((shape.batch, out_height, out_width, shape.outputs))
 }
 

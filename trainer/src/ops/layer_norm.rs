@@ -4,7 +4,7 @@
 //! `dx = rstd · (h − mean(h) − x̂ · mean(h·x̂))`, `dw = Σ g·x̂`, `db = Σ g`, sums over rows. The statistics
 //! are computed anew in the backward pass rather than kept.
 
-use super::buffer::{on_kernels, read, rows_of, rows_per_chunk, slice, sum_in_order, tensor};
+use super::buffer::{at_least_f32, on_kernels, read, rows_of, rows_per_chunk, slice, sum_in_order, tensor};
 use super::lanes::{dot, sum_map};
 use super::recycle::Buffer;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
@@ -22,9 +22,11 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resul
     if on_kernels(&[x, weight, bias]) {
         return x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, LayerNorm { eps });
     }
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let wide = at_least_f32(x)?;
+    let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
     let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
-    centred.broadcast_div(&deviation)?.broadcast_mul(weight)?.broadcast_add(bias)
+    let [weight, bias] = [weight.to_dtype(wide.dtype())?, bias.to_dtype(wide.dtype())?];
+    centred.broadcast_div(&deviation)?.broadcast_mul(&weight)?.broadcast_add(&bias)?.to_dtype(x.dtype())
 }
 
 #[inline(always)]

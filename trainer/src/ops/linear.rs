@@ -2,7 +2,8 @@
 //!
 //! The bias is written to the output first and the product accumulated onto it. Backward: `dx = g·W`,
 //! `dW = gᵀ·x`, `db = Σ g`. `dW` and `db` are sums over rows, cut into at most `SEGMENTS` segments whose
-//! partial results are added in order.
+//! partial results are added in order. On other devices `x` may be of half precision: weight and bias, kept in f32,
+//! are cast to it for the product, and their gradients come back in f32.
 
 use super::buffer::{on_kernels, read, rows_of, slice, sum_in_order, tensor};
 use super::gemm::{Matrix, MatrixMut, gemm};
@@ -33,9 +34,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         };
     }
     let rows = x.elem_count() / inputs.max(1);
-    let y = x.reshape((rows, inputs))?.matmul(&weight.t()?)?;
+    let y = x.reshape((rows, inputs))?.matmul(&weight.to_dtype(x.dtype())?.t()?)?;
     let y = match bias {
-        Some(bias) => y.broadcast_add(bias)?,
+        Some(bias) => y.broadcast_add(&bias.to_dtype(x.dtype())?)?,
         None => y,
     };
     let mut dims = x.dims().to_vec();

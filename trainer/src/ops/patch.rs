@@ -107,8 +107,9 @@ pub fn assemble_tokens(patches: &Tensor, class: &Tensor, positions: &Tensor) -> 
         let op = Assemble { count, width };
         return patches.contiguous()?.apply_op3(&class.contiguous()?, &positions.contiguous()?, op);
     }
-    let class = class.reshape((1, 1, width))?.broadcast_as((batch, 1, width))?;
-    Tensor::cat(&[&class.contiguous()?, patches], 1)?.broadcast_add(positions)
+    let dtype = patches.dtype();
+    let class = class.to_dtype(dtype)?.reshape((1, 1, width))?.broadcast_as((batch, 1, width))?;
+    Tensor::cat(&[&class.contiguous()?, patches], 1)?.broadcast_add(&positions.to_dtype(dtype)?)
 }
 
 struct Assemble {
