@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use trainer::config::{Config, Point};
+use trainer::config::{Config, Monitor, Point};
 use trainer::fit::Outcome;
 use trainer::ledger::{Entry, Ledger, Parent, Summary};
 use trainer::sweep::{self, Standing};
@@ -154,7 +154,11 @@ fn print_results(arguments: &SweepArguments, planned: &[Planned]) {
     }
     let rows = found.iter().map(|(run, summary)| {
         let mut row = vec![run.name.clone(), run.status().to_owned(), summary.step.to_string()];
-        row.push(report::percent(summary.score.map(|score| score.best)));
+        let score = summary.score.map(|score| score.best);
+        row.push(match run.point.config.train.monitor {
+            Monitor::ValLoss => report::nats(score.map(|score| -score)),
+            _ => report::percent(score),
+        });
         row.extend(report::best(summary));
         row.push(run.tried());
         row

@@ -89,7 +89,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("train.checkpoint_every", STEPS),
     ("train.keep_checkpoints", Whole(1, 1_000_000)),
     ("train.keep_best", Bool),
-    ("train.monitor", Word(&["recall_at_1", "recall_at_5", "recall_at_10"])),
+    ("train.monitor", Word(&["recall_at_1", "recall_at_5", "recall_at_10", "val_loss"])),
     ("train.patience", STEPS),
     ("train.chunk_size", Whole(0, 65_536)),
     ("train.recompute", Bool),

@@ -73,7 +73,7 @@ impl Default for TrainConfig {
     }
 }
 
-/// What tells a better evaluation: recall, the mean of both directions.
+/// What tells a better evaluation: recall, the mean of both directions, or the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Monitor {
     /// Recall at 1.
@@ -86,17 +86,22 @@ pub enum Monitor {
     /// Recall at 10.
     #[serde(rename = "recall_at_10")]
     RecallAt10,
+    /// The mean loss over batches of the configured size.
+    #[serde(rename = "val_loss")]
+    ValLoss,
 }
 
 impl Monitor {
-    /// What an evaluation is worth: the larger, the better.
-    pub fn score(self, row: &ValRow) -> f64 {
-        let place = match self {
-            Self::RecallAt1 => 0,
-            Self::RecallAt5 => 1,
-            Self::RecallAt10 => 2,
-        };
-        0.5 * (row.image_to_text[place] + row.text_to_image[place])
+    /// What an evaluation is worth: the larger, the better, so that a loss counts below zero. None for an evaluation
+    /// of fewer samples than a batch, which has no loss.
+    pub fn score(self, row: &ValRow) -> Option<f64> {
+        let recall = |place: usize| Some(0.5 * (row.image_to_text[place] + row.text_to_image[place]));
+        match self {
+            Self::RecallAt1 => recall(0),
+            Self::RecallAt5 => recall(1),
+            Self::RecallAt10 => recall(2),
+            Self::ValLoss => row.loss.map(|loss| -f64::from(loss)),
+        }
     }
 
     /// The name that `train.monitor` has it by.
@@ -105,6 +110,7 @@ impl Monitor {
             Self::RecallAt1 => "recall_at_1",
             Self::RecallAt5 => "recall_at_5",
             Self::RecallAt10 => "recall_at_10",
+            Self::ValLoss => "val_loss",
         }
     }
 }

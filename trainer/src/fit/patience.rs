@@ -31,14 +31,15 @@ impl Patience {
     /// Takes in an evaluation; whether it is better than all before.
     pub(super) fn observe(&mut self, row: &ValRow) -> bool {
         let value = self.monitor.score(row);
-        let is_best = self.best.is_none_or(|(_, best)| value > best);
-        if is_best {
-            self.best = Some((row.step, value));
-            self.since = 0;
-        } else {
-            self.since += 1;
+        let better = value.filter(|value| self.best.is_none_or(|(_, best)| *value > best));
+        match better {
+            Some(value) => {
+                self.best = Some((row.step, value));
+                self.since = 0;
+            }
+            None => self.since += 1,
         }
-        is_best
+        better.is_some()
     }
 
     /// Step and value of the best evaluation.
@@ -88,5 +89,18 @@ mod tests {
         let rows: Vec<Row> = (0..3).map(|step| Row::Val(row(step, 0.5))).collect();
         assert!(Patience::new(&train, &rows).is_over());
         assert!(!Patience::new(&TrainConfig::default(), &rows).is_over());
+    }
+
+    #[test]
+    fn a_lower_loss_is_better_and_none_is_no_improvement() {
+        let train = TrainConfig { monitor: Monitor::ValLoss, patience: 2, ..TrainConfig::default() };
+        let mut following = Patience::new(&train, &[]);
+        let losses = [None, Some(2.0), Some(2.5), Some(1.5), None, Some(1.5)];
+        let improved: Vec<bool> = (0..)
+            .zip(losses)
+            .map(|(step, loss)| following.observe(&ValRow { loss, ..row(step, 0.5) }))
+            .collect();
+        assert_eq!(improved, [false, true, false, true, false, false]);
+        assert_eq!((following.best(), following.is_over()), (Some((3, -1.5)), true));
     }
 }

@@ -66,7 +66,9 @@ impl Summary {
         }
         follow(&mut self.image_to_text_r1, row.image_to_text[0], |a, b| a > b);
         follow(&mut self.text_to_image_r1, row.text_to_image[0], |a, b| a > b);
-        follow(&mut self.score, monitor.score(row), |a, b| a > b);
+        if let Some(score) = monitor.score(row) {
+            follow(&mut self.score, score, |a, b| a > b);
+        }
     }
 
     /// The ledger's columns with their cells; empty where nothing was measured yet.
