@@ -13,7 +13,7 @@ use loader::{Batch, Captions, Loader, LoaderConfig, Normalize, Order, Output, Pi
 use std::path::Path;
 
 /// One batch on the device.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TensorBatch {
     /// f32, shape (samples, 3, size, size), normalised.
     pub pixel_values: Tensor,

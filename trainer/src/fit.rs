@@ -6,6 +6,7 @@
 mod gathered;
 mod patience;
 
+use crate::ahead::{Numbering, Ready, with_batches};
 use crate::checkpoint::{self, Best, Checkpoints, Identity, State, Weights};
 use crate::config::Config;
 use crate::data::{self, TensorBatch, Tensors};
@@ -21,7 +22,7 @@ use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
 use candle_core::Device;
 use gathered::Gathered;
-use loader::{Batch, Epoch, Loader, LoaderState};
+use loader::{Batch, Loader, LoaderState};
 use patience::Patience;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -179,9 +180,6 @@ impl Window {
     }
 }
 
-/// A batch and its tensors.
-type Ready = (Batch, TensorBatch);
-
 struct Fit<'a> {
     job: Job<'a>,
     device: Device,
@@ -219,44 +217,47 @@ impl Fit<'_> {
         let mut cursor = self.state.loader.clone();
         while self.goes_on() {
             let resumed = self.loader.resume(&cursor);
-            let mut batches = resumed.map_err(Error::loader("begin an epoch"))?;
-            let mut next = self.make_ready(&tensors, &mut batches);
-            while self.goes_on() {
-                let Some(ready) = next.take() else { break };
-                let (batch, inputs) = ready?;
-                cursor = self.loader.state_after(&batch);
-                self.gather(&batch, &inputs)?;
-                drop((batch, inputs));
-                // A device is still at work on the backward pass: what follows on the host costs it no time.
-                next = self.make_ready(&tensors, &mut batches);
-                if (self.gathered.len() as u64) < self.job.config.optim.accum_steps {
-                    continue;
-                }
-                self.step(&cursor)?;
-                if self.job.stop.load(Ordering::SeqCst) && self.state.step < self.total {
-                    let checkpoint = self.save()?;
-                    self.draw()?;
-                    return Ok(Outcome::Stopped { step: self.state.step, checkpoint });
-                }
-                self.rhythm()?;
+            let batches = resumed.map_err(Error::loader("begin an epoch"))?;
+            let numbering = Numbering {
+                steps: self.state.step,
+                gathered: self.gathered.len() as u64,
+                accum_steps: self.job.config.optim.accum_steps,
+            };
+            let outcome = with_batches(&tensors, batches, numbering, |next| self.epoch(next, &mut cursor))?;
+            if let Some(stopped) = outcome {
+                return Ok(stopped);
             }
             self.epoch_ended();
         }
         self.finish()
     }
 
-    /// The next batch and its tensors, none at the end of the epoch.
-    fn make_ready(&mut self, tensors: &Tensors<'_>, batches: &mut Epoch) -> Option<Result<Ready>> {
-        let waiting = Instant::now();
-        let is_gathered = self.gathered.len() as u64 >= self.job.config.optim.accum_steps;
-        let number = self.state.step + 1 + u64::from(is_gathered);
-        let batch = batches.next()?.map_err(Error::loader(format!("read the batch of step {number}")));
-        let ready = batch.and_then(|batch| {
-            let inputs = tensors.train(&batch)?;
-            Ok((batch, inputs))
-        });
-        self.window.waited += waiting.elapsed();
-        Some(ready)
+    /// Learns from the batches of an epoch; something when the run was stopped.
+    fn epoch(
+        &mut self,
+        next: &mut dyn FnMut() -> Option<Result<Ready>>,
+        cursor: &mut LoaderState,
+    ) -> Result<Option<Outcome>> {
+        while self.goes_on() {
+            let waiting = Instant::now();
+            let Some(ready) = next() else { break };
+            let (batch, inputs) = ready?;
+            self.window.waited += waiting.elapsed();
+            *cursor = self.loader.state_after(&batch);
+            self.gather(&batch, &inputs)?;
+            drop((batch, inputs));
+            if (self.gathered.len() as u64) < self.job.config.optim.accum_steps {
+                continue;
+            }
+            self.step(cursor)?;
+            if self.job.stop.load(Ordering::SeqCst) && self.state.step < self.total {
+                let checkpoint = self.save()?;
+                self.draw()?;
+                return Ok(Some(Outcome::Stopped { step: self.state.step, checkpoint }));
+            }
+            self.rhythm()?;
+        }
+        Ok(None)
     }
 
     /// Looks for a loss that repeats with the epoch.

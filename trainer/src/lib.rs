@@ -5,6 +5,7 @@
 //! Leaves out printing, arguments and exit codes, which are the binary's.
 
 pub mod accuracy;
+pub(crate) mod ahead;
 pub mod baseline;
 pub mod bench;
 pub mod checkpoint;

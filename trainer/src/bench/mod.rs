@@ -9,6 +9,7 @@ mod machine;
 pub use flops::step_flops;
 pub use machine::{gemm_rate, peak_memory};
 
+use crate::ahead::{Numbering, with_batches};
 use crate::config::Config;
 use crate::data::{self, TensorBatch, Tensors};
 use crate::error::{Error, Result};
@@ -37,7 +38,7 @@ pub struct Plan<'a> {
 /// Seconds of one step by phase.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Seconds {
-    /// Waiting for the loader, and bringing its batch to the device.
+    /// Waiting for a batch that is not ready yet.
     pub data: f64,
     /// Towers and loss.
     pub forward: f64,
@@ -99,11 +100,27 @@ pub fn measure(plan: Plan<'_>) -> Result<Measured> {
             let loader = data::open_train(config, data)?;
             let tokenizer = open_tokenizer(config, &loader)?;
             let tensors = Tensors::new(config, &loader, &tokenizer, &device)?;
-            let mut source = Batches { loader: &loader, tensors, epoch: 0, open: None };
-            run(plan, tokenizer.vocab_size(), &device, gemm_flops_per_s, &mut source)
+            // The loader's own batches, epoch after epoch; one that does not begin ends them with its error.
+            let epochs = (0..).map(|epoch| loader.epoch(epoch));
+            let batches = epochs.flat_map(|epoch| {
+                let (batches, error) = match epoch {
+                    Ok(batches) => (Some(batches), None),
+                    Err(error) => (None, Some(Err(error))),
+                };
+                batches.into_iter().flatten().chain(error)
+            });
+            let numbering = Numbering { steps: 0, gathered: 0, accum_steps: config.optim.accum_steps };
+            with_batches(&tensors, batches, numbering, |next| {
+                let mut source = || match next() {
+                    Some(ready) => ready.map(|(_, inputs)| inputs),
+                    None => Err(Error::Data { data: data.to_path_buf(), reason: "it has no batch".into() }),
+                };
+                run(plan, tokenizer.vocab_size(), &device, gemm_flops_per_s, &mut source)
+            })
         }
         None => {
-            let mut source = noise(config, &device).map_err(Error::tensor("make noise"))?;
+            let noise = noise(config, &device).map_err(Error::tensor("make noise"))?;
+            let mut source = || Ok(noise.clone());
             run(plan, config.tokenizer.vocab_size, &device, gemm_flops_per_s, &mut source)
         }
     }
@@ -118,60 +135,7 @@ fn open_tokenizer(config: &Config, loader: &Loader) -> Result<Tokenizer> {
     Tokenizer::train(captions, config.tokenizer.vocab_size)
 }
 
-/// Where a step's batch comes from.
-trait Source {
-    /// The next batch.
-    fn next(&mut self) -> Result<TensorBatch>;
-}
-
-/// A data set's batches, epoch after epoch.
-struct Batches<'a> {
-    loader: &'a Loader,
-    tensors: Tensors<'a>,
-    epoch: u64,
-    open: Option<loader::Epoch>,
-}
-
-impl Source for Batches<'_> {
-    fn next(&mut self) -> Result<TensorBatch> {
-        loop {
-            let open = match &mut self.open {
-                Some(open) => open,
-                None => {
-                    let epoch = self.loader.epoch(self.epoch).map_err(Error::loader("begin an epoch"))?;
-                    self.epoch += 1;
-                    self.open.insert(epoch)
-                }
-            };
-            match open.next() {
-                Some(batch) => {
-                    let batch = batch.map_err(Error::loader("read a batch"))?;
-                    return self.tensors.train(&batch);
-                }
-                None => self.open = None,
-            }
-        }
-    }
-}
-
-/// The same noise each time.
-struct Noise {
-    pixel_values: Tensor,
-    input_ids: Tensor,
-    eot_positions: Vec<u32>,
-}
-
-impl Source for Noise {
-    fn next(&mut self) -> Result<TensorBatch> {
-        Ok(TensorBatch {
-            pixel_values: self.pixel_values.clone(),
-            input_ids: self.input_ids.clone(),
-            eot_positions: self.eot_positions.clone(),
-        })
-    }
-}
-
-fn noise(config: &Config, device: &Device) -> candle_core::Result<Noise> {
+fn noise(config: &Config, device: &Device) -> candle_core::Result<TensorBatch> {
     let (batch, size) = (config.data.batch_size, config.model.vision.image_size);
     let tokens = config.model.text.context_length;
     let drawn = |init, name, len| init::values(init, config.train.seed, name, len);
@@ -182,7 +146,7 @@ fn noise(config: &Config, device: &Device) -> candle_core::Result<Noise> {
     let last = config.tokenizer.vocab_size as f32 - 1.0;
     let ids: Vec<u32> = uniform.into_iter().map(|u| ((u + 0.5) * last) as u32).collect();
     let input_ids = Tensor::from_vec(ids, (batch, tokens), device)?;
-    Ok(Noise { pixel_values, input_ids, eot_positions: vec![tokens as u32 - 1; batch] })
+    Ok(TensorBatch { pixel_values, input_ids, eot_positions: vec![tokens as u32 - 1; batch] })
 }
 
 fn run(
@@ -190,7 +154,7 @@ fn run(
     vocab_size: usize,
     device: &Device,
     gemm_flops_per_s: Option<f64>,
-    source: &mut dyn Source,
+    source: &mut dyn FnMut() -> Result<TensorBatch>,
 ) -> Result<Measured> {
     let config = plan.config;
     let mut model = TrainState::new(config, vocab_size, plan.warmup + plan.steps, device)?;
@@ -200,7 +164,7 @@ fn run(
         let mut waited = Duration::ZERO;
         for _ in 0..config.optim.accum_steps {
             let waiting = Instant::now();
-            let batch = source.next()?;
+            let batch = source()?;
             waited += waiting.elapsed();
             tokens = tokens.max(batch.input_ids.dim(1).map_err(Error::tensor("look at a batch"))?);
             model.accumulate(&batch)?.map_err(|broken| not_finite(plan, number, broken.what))?;
