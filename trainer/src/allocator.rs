@@ -5,18 +5,19 @@
 //! back, in a seventh less memory. Other C libraries are left as they are. This is the one home of the `unsafe`
 //! that the allocator's settings need.
 
-/// To be called first in `main`, before there are other threads. `MALLOC_TRIM_THRESHOLD_` and
-/// `MALLOC_MMAP_THRESHOLD_` in the environment go before.
+/// To be called first in `main`, before there are other threads. `MALLOC_TRIM_THRESHOLD_`,
+/// `MALLOC_MMAP_THRESHOLD_` and `GLIBC_TUNABLES` in the environment go before.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) fn keep_pages() {
-    const SETTINGS: [(&str, libc::c_int, libc::c_int); 2] = [
+    const SETTINGS: [(&str, &str, libc::c_int, libc::c_int); 2] = [
         // Free memory at the heap's end that is given back.
-        ("MALLOC_TRIM_THRESHOLD_", libc::M_TRIM_THRESHOLD, libc::c_int::MAX),
+        ("MALLOC_TRIM_THRESHOLD_", "malloc.trim_threshold", libc::M_TRIM_THRESHOLD, libc::c_int::MAX),
         // Blocks that get a mapping of their own; larger values are refused.
-        ("MALLOC_MMAP_THRESHOLD_", libc::M_MMAP_THRESHOLD, 32 << 20),
+        ("MALLOC_MMAP_THRESHOLD_", "malloc.mmap_threshold", libc::M_MMAP_THRESHOLD, 32 << 20),
     ];
-    for (variable, setting, value) in SETTINGS {
-        if std::env::var_os(variable).is_none() {
+    let tunables = std::env::var("GLIBC_TUNABLES").unwrap_or_default();
+    for (variable, tunable, setting, value) in SETTINGS {
+        if std::env::var_os(variable).is_none() && !tunables.contains(tunable) {
             #[expect(unsafe_code, reason = "the allocator is set up through its C interface")]
             // SAFETY: sets an integer under the allocator's own lock. A refused value changes nothing, and is only
             // slower.

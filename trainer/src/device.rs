@@ -4,7 +4,7 @@
 //! out what is done in which precision, which is the model's.
 
 use crate::error::{Error, Result};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// What a run computes on.
@@ -27,7 +27,9 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda if cfg!(feature = "cuda") => {
-                Device::new_cuda(0).map_err(Error::tensor("open the first CUDA device"))
+                // A stream of its own that all threads share: batches are made ready by another thread than the
+                // one that computes with them, and candle's default is an unordered stream for each thread.
+                Device::new_cuda_with_stream(0).map_err(Error::tensor("open the first CUDA device"))
             }
             Self::Cuda => Err(Error::Config {
                 key: "train.device".into(),
@@ -50,6 +52,23 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Makes sure that the device computes in it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it does not, as CUDA devices before compute capability 8.0 with bf16.
+    pub fn check(self, device: &Device) -> Result<()> {
+        let sum = Tensor::ones(1, self.dtype(), device).and_then(|one| &one + &one);
+        let value = sum.and_then(|sum| sum.to_dtype(DType::F32)?.to_vec1::<f32>());
+        if value.is_ok_and(|value| value == [2.0]) {
+            return Ok(());
+        }
+        Err(Error::Config {
+            key: "train.precision".into(),
+            value: format!("\"{}\"", format!("{self:?}").to_lowercase()),
+            allowed: "\"f32\" on this device".into(),
+        })
+    }
+
     /// Its type in the tensor library.
     pub fn dtype(self) -> DType {
         match self {
@@ -66,6 +85,11 @@ mod tests {
     #[test]
     fn the_processor_is_always_there() {
         assert!(matches!(DeviceChoice::default().open().unwrap(), Device::Cpu));
+    }
+
+    #[test]
+    fn the_processor_computes_in_f32() {
+        Precision::F32.check(&Device::Cpu).unwrap();
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -94,7 +94,7 @@ pub enum Outcome {
 /// checkpoint stays as it was.
 pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     let config = job.config;
-    let device = config.train.device.open()?;
+    let device = config.train.open_device()?;
     let loader = data::open_train(config, job.data)?;
     let val = data::open_eval(config, job.data, &config.data.val_split, config.data.val_fraction)?;
     let run = RunFolder::open(job.run, job.resume)?;
@@ -218,21 +218,22 @@ impl Fit<'_> {
         while self.goes_on() {
             let resumed = self.loader.resume(&cursor);
             let batches = resumed.map_err(Error::loader("begin an epoch"))?;
-            let numbering = Numbering {
-                steps: self.state.step,
-                gathered: self.gathered.len() as u64,
-                accum_steps: self.job.config.optim.accum_steps,
-            };
+            let (steps, gathered) = (self.state.step, self.gathered.len() as u64);
+            let accum_steps = self.job.config.optim.accum_steps;
+            let numbering = Numbering { steps, gathered, accum_steps };
+            // No more than the run learns from.
+            let wanted = (self.total - steps).saturating_mul(accum_steps).saturating_sub(gathered);
+            let batches = batches.take(usize::try_from(wanted).unwrap_or(usize::MAX));
             let outcome = with_batches(&tensors, batches, numbering, |next| self.epoch(next, &mut cursor))?;
-            if let Some(stopped) = outcome {
-                return Ok(stopped);
+            if let Some(outcome) = outcome {
+                return Ok(outcome);
             }
-            self.epoch_ended();
         }
         self.finish()
     }
 
-    /// Learns from the batches of an epoch; something when the run was stopped.
+    /// Learns from the batches of an epoch; something when the run is over or was stopped. Nothing is left to save
+    /// then: the thread that makes batches ready may be waiting for a slow store.
     fn epoch(
         &mut self,
         next: &mut dyn FnMut() -> Option<Result<Ready>>,
@@ -257,7 +258,8 @@ impl Fit<'_> {
             }
             self.rhythm()?;
         }
-        Ok(None)
+        self.epoch_ended();
+        if self.goes_on() { Ok(None) } else { self.finish().map(Some) }
     }
 
     /// Looks for a loss that repeats with the epoch.

@@ -42,23 +42,7 @@ impl RunFolder {
                 missing: "a config.toml; leave out --resume to begin it",
             });
         }
-        fs_err::create_dir_all(path).map_err(Error::io("make the run's folder"))?;
-        let lock = fs_err::File::create(path.join(LOCK)).map_err(Error::io("lock the run's folder"))?;
-        let mut locked = lock.file().try_lock();
-        if matches!(locked, Err(std::fs::TryLockError::WouldBlock)) {
-            // It may have been a short look by `is_locked`.
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            locked = lock.file().try_lock();
-        }
-        match locked {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(Error::RunLocked { run: path.to_path_buf() });
-            }
-            Err(std::fs::TryLockError::Error(source)) => {
-                return Err(Error::Io { doing: "lock the run's folder", source });
-            }
-        }
+        let lock = lock(path)?;
         let earlier = if exists { Some(read_config(path)?) } else { None };
         Ok(Self { path: path.to_path_buf(), _lock: lock, earlier })
     }
@@ -101,6 +85,44 @@ impl RunFolder {
             .map_err(Error::io("keep the tokenizer"))?;
         fsync::replace(&self.path.join(CONFIG), config.to_toml()?.as_bytes())
             .map_err(Error::io("keep the configuration"))
+    }
+}
+
+/// Takes the lock of the folder `path`.
+fn lock(path: &Path) -> Result<fs_err::File> {
+    const DOING: &str = "lock the run's folder";
+    loop {
+        fs_err::create_dir_all(path).map_err(Error::io("make the run's folder"))?;
+        let lock = fs_err::File::create(path.join(LOCK)).map_err(Error::io(DOING))?;
+        let mut locked = lock.file().try_lock();
+        if matches!(locked, Err(std::fs::TryLockError::WouldBlock)) {
+            // It may have been a short look by `is_locked`.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            locked = lock.file().try_lock();
+        }
+        match locked {
+            // A process whose start was refused may have removed the file in between.
+            Ok(()) if is_named(&lock) => return Ok(lock),
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(Error::RunLocked { run: path.to_path_buf() });
+            }
+            Err(std::fs::TryLockError::Error(source)) => return Err(Error::Io { doing: DOING, source }),
+        }
+    }
+}
+
+/// Whether the open file still has a name.
+fn is_named(file: &fs_err::File) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        file.metadata().is_ok_and(|found| found.nlink() > 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        true
     }
 }
 

@@ -52,7 +52,7 @@ impl Trained {
         let checkpoint =
             latest.ok_or(Error::NoRun { run: folder.to_path_buf(), missing: "a complete checkpoint" })?;
         let state = checkpoint::read_state(&checkpoint)?;
-        let device = config.train.device.open()?;
+        let device = config.train.open_device()?;
         let weights = checkpoint::read_evaluated(&checkpoint, &state, &device)?;
         let clip = step::load_model(&config, tokenizer.vocab_size(), weights, &device)?;
         Ok(Self { config, tokenizer, checkpoint, state, device, clip })

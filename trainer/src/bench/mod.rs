@@ -93,7 +93,7 @@ pub struct Measured {
 /// What training fails with; [`Error::Data`] when the loss is no number, which noise can do at a high rate.
 pub fn measure(plan: Plan<'_>) -> Result<Measured> {
     let config = plan.config;
-    let device = config.train.device.open()?;
+    let device = config.train.open_device()?;
     let gemm_flops_per_s = device.is_cpu().then(gemm_rate);
     match plan.data {
         Some(data) => {

@@ -116,6 +116,16 @@ impl Monitor {
 }
 
 impl TrainConfig {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// As [`DeviceChoice::open`], and [`Error::Config`] when it does not compute in the precision asked for.
+    pub fn open_device(&self) -> Result<candle_core::Device> {
+        let device = self.device.open()?;
+        self.precision.check(&device)?;
+        Ok(device)
+    }
+
     /// Settings that need one another.
     pub(super) fn validate(&self, data: &DataConfig) -> Result<()> {
         let refuse = |key: &str, value: String, allowed: String| {
@@ -128,6 +138,13 @@ impl TrainConfig {
         if self.chunk_size > data.batch_size {
             let allowed = format!("at most data.batch_size, which is {}", data.batch_size);
             return refuse("train.chunk_size", self.chunk_size.to_string(), allowed);
+        }
+        if self.monitor == Monitor::ValLoss && (1..data.batch_size).contains(&self.eval_limit) {
+            let allowed = format!(
+                "0, or at least data.batch_size, which is {}, with train.monitor = \"val_loss\"",
+                data.batch_size
+            );
+            return refuse("train.eval_limit", self.eval_limit.to_string(), allowed);
         }
         if self.precision == Precision::Bf16 && self.device == DeviceChoice::Cpu {
             let allowed = "\"f32\", or \"bf16\" with train.device = \"cuda\"";

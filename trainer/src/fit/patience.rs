@@ -37,7 +37,8 @@ impl Patience {
                 self.best = Some((row.step, value));
                 self.since = 0;
             }
-            None => self.since += 1,
+            // An evaluation that says nothing is none.
+            None => self.since += u64::from(value.is_some()),
         }
         better.is_some()
     }
@@ -92,15 +93,17 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_loss_is_better_and_none_is_no_improvement() {
+    fn a_lower_loss_is_better_and_none_does_not_count() {
         let train = TrainConfig { monitor: Monitor::ValLoss, patience: 2, ..TrainConfig::default() };
         let mut following = Patience::new(&train, &[]);
-        let losses = [None, Some(2.0), Some(2.5), Some(1.5), None, Some(1.5)];
+        let losses = [None, Some(2.0), Some(2.5), Some(1.5), None, Some(1.5), None];
         let improved: Vec<bool> = (0..)
             .zip(losses)
             .map(|(step, loss)| following.observe(&ValRow { loss, ..row(step, 0.5) }))
             .collect();
-        assert_eq!(improved, [false, true, false, true, false, false]);
-        assert_eq!((following.best(), following.is_over()), (Some((3, -1.5)), true));
+        assert_eq!(improved, [false, true, false, true, false, false, false]);
+        assert_eq!((following.best(), following.is_over()), (Some((3, -1.5)), false));
+        following.observe(&ValRow { loss: Some(1.6), ..row(7, 0.5) });
+        assert!(following.is_over());
     }
 }

@@ -33,8 +33,8 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
         Activation::Gelu => x.gelu_erf(),
         Activation::QuickGelu => {
-            let sigmoid = ((x * -1.702)?.exp()? + 1.0)?.recip()?;
-            x * sigmoid
+            // σ(z) = (1 + tanh(z/2))/2, whose derivative has no overflow.
+            x * (((x * 0.851)?.tanh()? + 1.0)? * 0.5)?
         }
     }
 }
