@@ -22,14 +22,21 @@ impl DeviceChoice {
     /// Opens the device.
     ///
     /// # Errors
-    /// [`Error::Config`] when the build has no CUDA, [`Error::Tensor`] when the device does not open.
+    /// [`Error::Config`] when the build has no CUDA, or the device does not open.
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda if cfg!(feature = "cuda") => {
                 // A stream of its own that all threads share: batches are made ready by another thread than the
                 // one that computes with them, and candle's default is an unordered stream for each thread.
-                Device::new_cuda_with_stream(0).map_err(Error::tensor("open the first CUDA device"))
+                Device::new_cuda_with_stream(0).map_err(|error| Error::Config {
+                    key: "train.device".into(),
+                    value: "\"cuda\"".into(),
+                    allowed: format!(
+                        "\"cpu\" on this machine, whose first CUDA device did not open ({})",
+                        brief(&error)
+                    ),
+                })
             }
             Self::Cuda => Err(Error::Config {
                 key: "train.device".into(),
@@ -38,6 +45,11 @@ impl DeviceChoice {
             }),
         }
     }
+}
+
+/// The first line of an error: a trace of the program's calls may follow it.
+fn brief(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// What a model's activations are computed in. Parameters, moments and sums are f32 in any case.
