@@ -8,7 +8,7 @@ mod patience;
 
 use crate::ahead::{Numbering, Ready, with_batches};
 use crate::checkpoint::{self, Best, Checkpoints, Identity, State, Weights};
-use crate::config::Config;
+use crate::config::{Config, Monitor};
 use crate::data::{self, TensorBatch, Tensors};
 use crate::embed;
 use crate::error::{Error, Result};
@@ -97,6 +97,7 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     let device = config.train.open_device()?;
     let loader = data::open_train(config, job.data)?;
     let val = data::open_eval(config, job.data, &config.data.val_split, config.data.val_fraction)?;
+    require_val_loss(config, job.data, &val)?;
     let run = RunFolder::open(job.run, job.resume)?;
     let tokenizer = run.tokenizer(&config.tokenizer, || captions_of(&loader))?;
     let digest = tokenizer.digest();
@@ -154,6 +155,21 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         reporter,
     };
     fit.run()
+}
+
+/// Refuses to be monitored by a loss that no evaluation will have.
+fn require_val_loss(config: &Config, data: &Path, val: &Loader) -> Result<()> {
+    let batch_size = config.data.batch_size as u64;
+    if config.train.monitor != Monitor::ValLoss || val.len() >= batch_size {
+        return Ok(());
+    }
+    let reason = format!(
+        "the view of {:?} has {} samples, fewer than a batch of data.batch_size = {batch_size}, so that there is no loss \
+         for train.monitor = \"val_loss\"",
+        config.data.val_split,
+        val.len()
+    );
+    Err(Error::Data { data: data.to_path_buf(), reason })
 }
 
 fn captions_of(loader: &Loader) -> Result<Vec<String>> {

@@ -234,8 +234,16 @@ impl TrainState {
         }
         let learned: usize =
             self.clip.params().iter().filter(|p| p.trainable).map(|p| p.var.elem_count()).sum();
-        if learned < self.clip.params().scalar_count() {
-            notes.push(format!("{:.1} M of the parameters are learned", learned as f64 / 1e6));
+        // Running statistics, which are never learned, are no news.
+        let specs = Clip::specs(self.clip.config()).into_iter().filter(|spec| spec.trainable);
+        let learnable: usize = specs.map(|spec| spec.shape.iter().product::<usize>()).sum();
+        if learned < learnable {
+            let millions = |count: usize| count as f64 / 1e6;
+            notes.push(format!(
+                "{:.1} M of {:.1} M parameters are learned",
+                millions(learned),
+                millions(learnable)
+            ));
         }
         notes
     }
@@ -274,6 +282,9 @@ impl TrainState {
             pass.whole(&self.clip, batch, &mut add)
         };
         let loss = loss.map_err(Error::tensor("run the model forward and backward"))?;
+        // Work that a device has not done yet would count as the optimizer's, which waits for it next.
+        let done = batch.pixel_values.device().synchronize();
+        done.map_err(Error::tensor("wait for the backward pass"))?;
         self.phases.forward += pass.loss_known.get() - begun;
         self.phases.backward += pass.loss_known.get().elapsed();
         if !loss.is_finite() {

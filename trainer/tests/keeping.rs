@@ -30,6 +30,27 @@ fn best_of(recalls: &[(u64, f64)]) -> (u64, f64) {
 }
 
 #[test]
+fn the_lowest_validation_loss_can_be_the_best_and_is_refused_where_there_is_none() {
+    let (data, runs) = (data(), tempfile::tempdir().unwrap());
+    let run = runs.path().join("run");
+    let set = ["optim.steps=8", "train.eval_every=1", "train.checkpoint_every=1", "train.monitor=val_loss"];
+    train(&config(&set), data.path(), &run, false, &mut Keep::default()).unwrap();
+    let loss = |row: &Row| match row {
+        Row::Val(row) => row.loss.map(|loss| (row.step, -f64::from(loss))),
+        _ => None,
+    };
+    let losses: Vec<(u64, f64)> = metrics::read(&run).unwrap().iter().filter_map(loss).collect();
+    let (best, _) = Checkpoints::of_run(&run).best().unwrap().unwrap();
+    assert_eq!((losses.len(), (best.step, best.value)), (8, best_of(&losses)));
+
+    // 13 samples are no batch of 14.
+    let run = runs.path().join("none");
+    let small = config(&["data.batch_size=14", "train.monitor=val_loss"]);
+    let text = train(&small, data.path(), &run, false, &mut Keep::default()).unwrap_err().to_string();
+    assert!(text.contains("13 samples") && text.contains("val_loss") && !run.exists(), "{text}");
+}
+
+#[test]
 fn the_best_evaluation_keeps_its_checkpoint_beside_the_newest() {
     let (data, runs) = (data(), tempfile::tempdir().unwrap());
     let run = runs.path().join("run");

@@ -5,7 +5,7 @@
 //! only code that writes before it reads may take one. The pool never holds more than was once in use, less
 //! what has left it: on the way back, buffers of activations become gradients of parameters, and come back with
 //! [`reclaim`] when the optimizer is done with them. Going through the allocator instead, large blocks of many
-//! sizes leave a quarter of its memory in gaps.
+//! sizes leave gaps in its memory.
 
 use super::buffer::on_kernels;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor};

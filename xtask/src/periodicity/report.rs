@@ -30,7 +30,9 @@ val loss | R@1 image → text | R@1 text → image |
 pub(super) fn document(sections: &[Section], options: &Options, root: &Path) -> Result<String> {
     let mut text = "# Does the loss have the period of an epoch?\n\n".to_owned();
     writeln!(text, "- command: `{}`", options.typed)?;
-    writeln!(text, "- commit: {}", commit(root))?;
+    let given = if options.programs.is_some() { " (programs given, as they were built)" } else { "" };
+    writeln!(text, "- commit: {}{given}", commit(root))?;
+    writeln!(text, "- machine: {}", machine())?;
     writeln!(
         text,
         "- seeds of each condition: {}; same samples, same model, same seeds in every row",
@@ -118,6 +120,14 @@ fn commit(root: &Path) -> String {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         _ => "unknown".to_owned(),
     }
+}
+
+/// The processor and how many of its cores are there.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let facts = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = facts.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    format!("{}, {cores} cores", name.map_or(std::env::consts::ARCH, |(_, name)| name))
 }
 
 /// Copies the table and the pictures to where the documents show them.
