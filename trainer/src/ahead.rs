@@ -4,13 +4,12 @@
 //! model's size and the bytes sent to a device in the meantime. The order of batches and errors is the loader's.
 //! Leaves out reading, which the loader's threads do.
 
-use crate::data::{TensorBatch, Tensors};
 use crate::error::{Error, Result};
 use loader::Batch;
 use std::sync::mpsc::sync_channel;
 
 /// A batch and its tensors.
-pub(crate) type Ready = (Batch, TensorBatch);
+pub(crate) type Ready<I> = (Batch, I);
 
 /// Which step a batch belongs to, for messages.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +23,11 @@ pub(crate) struct Numbering {
 }
 
 /// Calls `learn` with what gives the next of `batches`, or none behind the last.
-pub(crate) fn with_batches<R>(
-    tensors: &Tensors<'_>,
+pub(crate) fn with_batches<I: Send, R>(
+    prepare: &(impl Fn(&Batch) -> Result<I> + Sync),
     batches: impl Iterator<Item = std::result::Result<Batch, loader::Error>> + Send,
     numbering: Numbering,
-    learn: impl FnOnce(&mut dyn FnMut() -> Option<Result<Ready>>) -> R,
+    learn: impl FnOnce(&mut dyn FnMut() -> Option<Result<Ready<I>>>) -> R,
 ) -> R {
     std::thread::scope(|scope| {
         let (send, receive) = sync_channel(0);
@@ -38,7 +37,7 @@ pub(crate) fn with_batches<R>(
                 let step = steps + 1 + place / accum_steps.max(1);
                 let batch = batch.map_err(Error::loader(format!("read the batch of step {step}")));
                 let ready = batch.and_then(|batch| {
-                    let inputs = tensors.train(&batch)?;
+                    let inputs = prepare(&batch)?;
                     Ok((batch, inputs))
                 });
                 let is_over = ready.is_err();

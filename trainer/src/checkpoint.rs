@@ -68,6 +68,8 @@ pub struct Identity<'a> {
     pub loader: &'a LoaderState,
     /// The digest of the tokenizer's file.
     pub tokenizer: &'a str,
+    /// Digests of what the run reads beside the data set and never learns, by name.
+    pub frozen: &'a BTreeMap<String, String>,
 }
 
 impl State {
@@ -84,7 +86,7 @@ impl State {
             model: identity.config.model.clone(),
             data: identity.config.data.clone(),
             loss: identity.config.loss.clone(),
-            fixed: fixed(identity.config),
+            fixed: fixed(identity)?,
             digests: BTreeMap::new(),
         })
     }
@@ -118,7 +120,7 @@ impl State {
             Ok(keys)
         };
         let now: BTreeMap<_, _> =
-            keys(&config.model, &config.data, &config.loss, &fixed(config))?.into_iter().collect();
+            keys(&config.model, &config.data, &config.loss, &fixed(identity)?)?.into_iter().collect();
         for (key, found) in keys(&self.model, &self.data, &self.loss, &self.fixed)? {
             // Evaluation, the preset's name and what a run began with do not change what is learned from here.
             let is_free = matches!(
@@ -139,15 +141,20 @@ impl State {
 
 /// Keys of other sections whose change would make another run of it: what the moments, the averaged weights
 /// and the count of steps mean.
-fn fixed(config: &Config) -> BTreeMap<String, String> {
-    let (optim, train) = (&config.optim, &config.train);
+fn fixed(identity: Identity<'_>) -> Result<BTreeMap<String, String>> {
+    let (optim, train) = (&identity.config.optim, &identity.config.train);
     let entries = [
         ("optim.kind", format!("{:?}", optim.kind).to_lowercase()),
         ("optim.accum_steps", optim.accum_steps.to_string()),
         ("train.freeze", format!("{:?}", train.freeze)),
         ("train.ema_decay", train.ema_decay.to_string()),
     ];
-    entries.map(|(key, value)| (key.to_owned(), value)).into()
+    let caption = &identity.config.caption;
+    let caption = if caption.is_on() { flat("caption", caption)? } else { Vec::new() };
+    // The tower is known by its digest.
+    let caption = caption.into_iter().filter(|(key, _)| !key.starts_with("caption.tower"));
+    let frozen = identity.frozen.iter().map(|(name, digest)| (format!("{name} of digest"), digest.clone()));
+    Ok(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(caption).chain(frozen).collect())
 }
 
 /// A section's keys with their values, in the order of the struct.

@@ -1,12 +1,13 @@
 //! The arguments of `trainer` and their help; nothing is done here.
 
+pub(crate) mod caption;
 pub(crate) mod experiments;
 pub(crate) mod trained;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Trains and evaluates CLIP models on shards made by `prep`.
+/// Trains and evaluates CLIP models and captioners on shards made by `prep`.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// Write a run's weights for open_clip or for Hugging Face's transformers.
     #[command(after_help = trained::EXPORT_HELP)]
     Export(trained::ExportArguments),
+    /// Write captions for pictures, or for a data set.
+    #[command(after_help = caption::CAPTION_HELP)]
+    Caption(caption::CaptionArguments),
     /// Measure what colour histograms alone reach: ridge regression to bags of words.
     Baseline(BaselineArguments),
     /// Draw a run's curves anew, or the curves of several runs in one picture.

@@ -168,6 +168,12 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// [`Error::Tokenizer`] and [`Error::Tensor`].
     pub fn train(&self, batch: &Batch) -> Result<TensorBatch> {
+        let (input_ids, eot_positions) = self.captions(&self.drawn(batch))?;
+        Ok(TensorBatch { pixel_values: self.pixels(batch, batch.len())?, input_ids, eot_positions })
+    }
+
+    /// The caption that each sample is learned with: its drawn one, or another's for the control.
+    pub(crate) fn drawn<'b>(&self, batch: &'b Batch) -> Vec<&'b str> {
         let count = batch.len();
         // The control: every caption goes to the next picture but a few, the same shift for the whole batch.
         let shift = if self.shuffle_captions && count > 1 {
@@ -175,9 +181,7 @@ impl<'a> Tensors<'a> {
         } else {
             0
         };
-        let captions: Vec<&str> = (0..count).map(|i| batch.caption((i + shift) % count)).collect();
-        let (input_ids, eot_positions) = self.captions(&captions)?;
-        Ok(TensorBatch { pixel_values: self.pixels(batch, count)?, input_ids, eot_positions })
+        (0..count).map(|i| batch.caption((i + shift) % count)).collect()
     }
 
     /// The pictures of the first `count` samples: f32, shape (count, 3, size, size).
@@ -225,7 +229,7 @@ pub fn caption_ids<S: AsRef<str>>(
     device: &Device,
     captions: &[S],
 ) -> Result<(Tensor, Vec<u32>)> {
-    let Encoded { input_ids, eot_positions, length } = tokenizer.encode(captions, context_length)?;
+    let Encoded { input_ids, eot_positions, length, .. } = tokenizer.encode(captions, context_length)?;
     let longest = eot_positions.iter().max().map_or(length, |last| *last as usize + 1);
     let cut = input_ids.chunks_exact(length).flat_map(|row| &row[..longest]).copied().collect();
     let input_ids = Tensor::from_vec::<_, u32>(cut, (captions.len(), longest), device)

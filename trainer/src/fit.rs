@@ -3,14 +3,17 @@
 //! A step is in [`step`](crate::step), a checkpoint in [`checkpoint`]; this is the
 //! order of things around them. Prints nothing: a [`Reporter`] is told.
 
+mod caption;
+mod clip;
 mod gathered;
 mod patience;
+mod task;
+
+pub(crate) use task::{At, Inputs, Task};
 
 use crate::ahead::{Numbering, Ready, with_batches};
 use crate::checkpoint::{self, Best, Checkpoints, Identity, State, Weights};
-use crate::config::{Config, Monitor};
-use crate::data::{self, TensorBatch, Tensors};
-use crate::embed;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fsync;
 use crate::metrics::{self, MetricsLog, NormsRow, Row, TrainRow, ValRow};
@@ -20,10 +23,10 @@ use crate::run::RunFolder;
 use crate::samples::Samples;
 use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
-use candle_core::Device;
 use gathered::Gathered;
 use loader::{Batch, Loader, LoaderState};
 use patience::Patience;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -93,20 +96,37 @@ pub enum Outcome {
 /// Whatever the parts fail with; [`Error::NotFinite`] when loss or gradient are no numbers. The last
 /// checkpoint stays as it was.
 pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
+    if job.config.caption.is_on() { caption::train(job, reporter) } else { clip::train(job, reporter) }
+}
+
+/// The captions of a view, for a tokenizer that is trained on them.
+pub(crate) fn captions_of(loader: &Loader) -> Result<Vec<String>> {
+    let doing = "read the captions for the tokenizer";
+    loader.captions().map(|caption| caption.map(str::to_owned).map_err(Error::loader(doing))).collect()
+}
+
+/// What a run learns, with everything that the loop around it needs.
+pub(crate) struct Parts<'a, T: Task> {
+    pub(crate) run: &'a RunFolder,
+    pub(crate) loader: &'a Loader,
+    pub(crate) tokenizer: &'a Tokenizer,
+    /// Digests of what is read beside the data set and never learned, by name.
+    pub(crate) frozen: &'a BTreeMap<String, String>,
+    pub(crate) task: &'a T,
+    pub(crate) model: TrainState<T::Model>,
+    pub(crate) total: u64,
+}
+
+/// Goes on from the newest checkpoint, or begins.
+pub(crate) fn go<T: Task>(job: Job<'_>, parts: Parts<'_, T>, reporter: &mut dyn Reporter) -> Result<Outcome> {
+    let Parts { run, loader, tokenizer, frozen, task, mut model, total } = parts;
     let config = job.config;
-    let device = config.train.open_device()?;
-    let loader = data::open_train(config, job.data)?;
-    let val = data::open_eval(config, job.data, &config.data.val_split, config.data.val_fraction)?;
-    require_val_loss(config, job.data, &val)?;
-    let run = RunFolder::open(job.run, job.resume)?;
-    let tokenizer = run.tokenizer(&config.tokenizer, || captions_of(&loader))?;
+    let device = model.device().clone();
     let digest = tokenizer.digest();
     let first = loader.state(0, 0);
-    let identity = Identity { config, loader: &first, tokenizer: &digest };
-    let total = config.total_steps(loader.batch_count());
-    let mut model = TrainState::new(config, tokenizer.vocab_size(), total, &device)?;
+    let identity = Identity { config, loader: &first, tokenizer: &digest, frozen };
     let mut state = State::begin(identity)?;
-    let mut samples = config.train.sample_ledger.then(|| Samples::of(&loader));
+    let mut samples = config.train.sample_ledger.then(|| Samples::of(loader));
     if let Some(latest) = Checkpoints::of_run(job.run).latest()? {
         let saved = checkpoint::read_state(&latest)?;
         saved.check(&latest, identity)?;
@@ -117,8 +137,8 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
             samples.resume(&latest, &saved)?;
         }
         state = State { step: saved.step, samples_seen: saved.samples_seen, loader: saved.loader, ..state };
-    } else if !config.model.weights.is_empty() {
-        model.begin_with(config, &device)?;
+    } else {
+        model.initialise(config)?;
     }
     let checkpoints = Checkpoints::of_run(job.run);
     if state.step < total {
@@ -128,7 +148,8 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         let samples_bytes = samples.as_ref().map_or(0, Samples::file_bytes);
         checkpoints.require_room(weights.bytes() + samples_bytes)?;
     }
-    run.keep(config, &tokenizer)?;
+    task.keep(job.run)?;
+    run.keep(config, tokenizer)?;
     let log = MetricsLog::open(job.run, state.step)?;
     let rows = metrics::read(job.run)?;
     reporter.begin(&state, total, &model.describe());
@@ -136,10 +157,8 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     notes.for_each(|note| reporter.note(&note));
     let mut fit = Fit {
         job,
-        device,
-        tokenizer: &tokenizer,
-        loader: &loader,
-        val: &val,
+        task,
+        loader,
         model,
         saved_at: if state.step > 0 { Some(state.step) } else { None },
         evaluated_at: rows.iter().rev().find_map(|r| matches!(r, Row::Val(_)).then(|| r.step())),
@@ -155,26 +174,6 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
         reporter,
     };
     fit.run()
-}
-
-/// Refuses to be monitored by a loss that no evaluation will have.
-fn require_val_loss(config: &Config, data: &Path, val: &Loader) -> Result<()> {
-    let batch_size = config.data.batch_size as u64;
-    if config.train.monitor != Monitor::ValLoss || val.len() >= batch_size {
-        return Ok(());
-    }
-    let reason = format!(
-        "the view of {:?} has {} samples, fewer than a batch of data.batch_size = {batch_size}, so that there is no loss \
-         for train.monitor = \"val_loss\"",
-        config.data.val_split,
-        val.len()
-    );
-    Err(Error::Data { data: data.to_path_buf(), reason })
-}
-
-fn captions_of(loader: &Loader) -> Result<Vec<String>> {
-    let doing = "read the captions for the tokenizer";
-    loader.captions().map(|caption| caption.map(str::to_owned).map_err(Error::loader(doing))).collect()
 }
 
 /// Time and samples since the last row of the log.
@@ -196,13 +195,11 @@ impl Window {
     }
 }
 
-struct Fit<'a> {
+struct Fit<'a, T: Task> {
     job: Job<'a>,
-    device: Device,
-    tokenizer: &'a Tokenizer,
+    task: &'a T,
     loader: &'a Loader,
-    val: &'a Loader,
-    model: TrainState,
+    model: TrainState<T::Model>,
     state: State,
     saved_at: Option<u64>,
     evaluated_at: Option<u64>,
@@ -219,9 +216,8 @@ struct Fit<'a> {
     reporter: &'a mut dyn Reporter,
 }
 
-impl Fit<'_> {
+impl<T: Task> Fit<'_, T> {
     fn run(&mut self) -> Result<Outcome> {
-        let tensors = Tensors::new(self.job.config, self.loader, self.tokenizer, &self.device)?;
         if self.state.step > 0
             && self.is_due(self.job.config.train.eval_every)
             && self.evaluated_at != Some(self.state.step)
@@ -240,7 +236,9 @@ impl Fit<'_> {
             // No more than the run learns from.
             let wanted = (self.total - steps).saturating_mul(accum_steps).saturating_sub(gathered);
             let batches = batches.take(usize::try_from(wanted).unwrap_or(usize::MAX));
-            let outcome = with_batches(&tensors, batches, numbering, |next| self.epoch(next, &mut cursor))?;
+            let task = self.task;
+            let prepare = |batch: &Batch| task.prepare(batch);
+            let outcome = with_batches(&prepare, batches, numbering, |next| self.epoch(next, &mut cursor))?;
             if let Some(outcome) = outcome {
                 return Ok(outcome);
             }
@@ -252,7 +250,7 @@ impl Fit<'_> {
     /// then: the thread that makes batches ready may be waiting for a slow store.
     fn epoch(
         &mut self,
-        next: &mut dyn FnMut() -> Option<Result<Ready>>,
+        next: &mut dyn FnMut() -> Option<Result<Ready<Inputs<T>>>>,
         cursor: &mut LoaderState,
     ) -> Result<Option<Outcome>> {
         while self.goes_on() {
@@ -293,7 +291,7 @@ impl Fit<'_> {
     }
 
     /// The gradient of one of a step's batches.
-    fn gather(&mut self, batch: &Batch, inputs: &TensorBatch) -> Result<()> {
+    fn gather(&mut self, batch: &Batch, inputs: &Inputs<T>) -> Result<()> {
         self.window.samples += batch.len() as u64;
         let seen = Gathered::new(batch);
         if let Err(broken) = self.model.accumulate(inputs)? {
@@ -388,29 +386,20 @@ impl Fit<'_> {
     }
 
     fn evaluate(&mut self) -> Result<()> {
-        let config = self.job.config;
-        let limit = Some(config.train.eval_limit).filter(|limit| *limit > 0);
-        let embedded =
-            embed::embed(self.model.evaluated(), config, self.val, self.tokenizer, &self.device, limit)?;
-        let found = embedded.recall()?;
-        let row = ValRow {
+        let train = &self.job.config.train;
+        let at = At {
             step: self.state.step,
             epoch: self.state.loader.epoch,
             samples_seen: self.state.samples_seen,
-            split: config.data.val_split.clone(),
-            images: found.images,
-            captions: found.captions,
-            image_to_text: found.image_to_text.shares(),
-            text_to_image: found.text_to_image.shares(),
             averaged: self.model.has_average(),
-            loss: embedded.loss(self.model.evaluated(), &config.loss, config.data.batch_size)?,
-            time: metrics::now(),
+            run: self.job.run,
         };
+        let row = self.task.evaluate(self.model.evaluated(), &at)?;
         self.reporter.evaluated(&row);
         let is_best = self.patience.observe(&row);
         self.log.add(&Row::Val(row))?;
         self.evaluated_at = Some(self.state.step);
-        if is_best && config.train.keep_best {
+        if is_best && train.keep_best {
             if self.saved_at != Some(self.state.step) {
                 self.save()?;
             }

@@ -62,6 +62,17 @@ impl ImageFolder {
     }
 }
 
+/// The pictures below a folder, at any depth, sorted.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    list(folder, &mut files)?;
+    files.sort();
+    Ok(files)
+}
+
 /// Adds the pictures below `folder`, at any depth; the number of other files.
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<usize> {
     let io = || Error::io("list the pictures");

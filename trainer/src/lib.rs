@@ -8,6 +8,7 @@ pub mod accuracy;
 pub(crate) mod ahead;
 pub mod baseline;
 pub mod bench;
+pub mod captioner;
 pub mod checkpoint;
 pub mod config;
 pub mod data;

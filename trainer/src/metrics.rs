@@ -42,8 +42,9 @@ pub struct TrainRow {
     pub lr: f64,
     /// The gradient's global norm before clipping.
     pub grad_norm: f64,
-    /// The logit scale after the step (its exponential: 1/temperature).
-    pub logit_scale: f64,
+    /// The logit scale after the step (its exponential: 1/temperature); none for a model without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_scale: Option<f64>,
     /// Samples a second since the last row.
     pub samples_per_s: f64,
     /// Share of the time since the last row that was spent waiting for data.
@@ -67,11 +68,17 @@ pub struct ValRow {
     pub images: usize,
     /// Captions searched among.
     pub captions: usize,
-    /// Recall at 1, 5 and 10 from image to text.
-    pub image_to_text: [f64; 3],
-    /// Recall at 1, 5 and 10 from text to image.
-    pub text_to_image: [f64; 3],
-    /// The mean loss over whole batches of the configured size, in nats; none with fewer samples.
+    /// Recall at 1, 5 and 10 from image to text; none for a captioner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_to_text: Option<[f64; 3]>,
+    /// Recall at 1, 5 and 10 from text to image; none for a captioner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_to_image: Option<[f64; 3]>,
+    /// What was measured of a captioner's captions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption: Option<CaptionRow>,
+    /// The mean loss in nats: a CLIP's over whole batches of the configured size (none with fewer samples), a
+    /// captioner's over tokens.
     #[serde(default)]
     pub loss: Option<f32>,
     /// Whether the averaged weights were evaluated (`train.ema_decay`).
@@ -79,6 +86,31 @@ pub struct ValRow {
     pub averaged: bool,
     /// Seconds since 1970.
     pub time: f64,
+}
+
+/// What one evaluation measured of a captioner's captions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaptionRow {
+    /// CIDEr of the captions against all references.
+    pub cider: f64,
+    /// BLEU-4 of the corpus.
+    pub bleu_4: f64,
+    /// ROUGE-L.
+    pub rouge_l: f64,
+    /// Mean cosine of a caption to its picture, by the tower; none where the tower has no text side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_proximity: Option<f64>,
+    /// Mean cosine of a caption to its best reference, by the tower; none where the tower has no text side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_proximity: Option<f64>,
+    /// Share of a caption's bigrams that occurred earlier in it, the mean over captions.
+    pub repeated_bigrams: f64,
+    /// Different words over all words of the captions.
+    pub distinct_1: f64,
+    /// Tokens of a caption, the mean.
+    pub length: f64,
+    /// Share of captions that were cut before they ended.
+    pub without_end: f64,
 }
 
 /// The gradient of one training step by layer.
@@ -112,25 +144,16 @@ impl Row {
 
     fn scalars(&self) -> Vec<(&'static str, f64)> {
         match self {
-            Self::Train(row) => vec![
+            Self::Train(row) => [
                 ("train/loss", f64::from(row.loss)),
                 ("train/lr", row.lr),
                 ("train/grad_norm", row.grad_norm),
-                ("train/logit_scale", row.logit_scale),
-                ("train/samples_per_s", row.samples_per_s),
-                ("train/data_wait", row.data_wait),
-            ],
-            Self::Val(row) => [
-                ("val/image_to_text_recall_at_1", row.image_to_text[0]),
-                ("val/image_to_text_recall_at_5", row.image_to_text[1]),
-                ("val/image_to_text_recall_at_10", row.image_to_text[2]),
-                ("val/text_to_image_recall_at_1", row.text_to_image[0]),
-                ("val/text_to_image_recall_at_5", row.text_to_image[1]),
-                ("val/text_to_image_recall_at_10", row.text_to_image[2]),
             ]
             .into_iter()
-            .chain(row.loss.map(|loss| ("val/loss", f64::from(loss))))
+            .chain(row.logit_scale.map(|scale| ("train/logit_scale", scale)))
+            .chain([("train/samples_per_s", row.samples_per_s), ("train/data_wait", row.data_wait)])
             .collect(),
+            Self::Val(row) => row.scalars(),
             // Their names are the model's, see `events`.
             Self::Norms(_) => Vec::new(),
         }
@@ -143,6 +166,44 @@ impl Row {
         let values: Vec<(&str, f64)> =
             tags.iter().map(String::as_str).zip(row.grad_norms.values().copied()).collect();
         events.scalars(row.time, row.step, &values)
+    }
+}
+
+impl ValRow {
+    fn scalars(&self) -> Vec<(&'static str, f64)> {
+        let recall = |tags: [&'static str; 3], shares: Option<[f64; 3]>| {
+            shares.into_iter().flat_map(move |shares| tags.into_iter().zip(shares))
+        };
+        let image_to_text = [
+            "val/image_to_text_recall_at_1",
+            "val/image_to_text_recall_at_5",
+            "val/image_to_text_recall_at_10",
+        ];
+        let text_to_image = [
+            "val/text_to_image_recall_at_1",
+            "val/text_to_image_recall_at_5",
+            "val/text_to_image_recall_at_10",
+        ];
+        let mut scalars: Vec<_> = recall(image_to_text, self.image_to_text)
+            .chain(recall(text_to_image, self.text_to_image))
+            .chain(self.loss.map(|loss| ("val/loss", f64::from(loss))))
+            .collect();
+        if let Some(row) = &self.caption {
+            scalars.extend([
+                ("val/cider", row.cider),
+                ("val/bleu_4", row.bleu_4),
+                ("val/rouge_l", row.rouge_l),
+            ]);
+            scalars.extend(row.image_proximity.map(|value| ("val/image_proximity", value)));
+            scalars.extend(row.text_proximity.map(|value| ("val/text_proximity", value)));
+            scalars.extend([
+                ("val/repeated_bigrams", row.repeated_bigrams),
+                ("val/distinct_1", row.distinct_1),
+                ("val/length", row.length),
+                ("val/without_end", row.without_end),
+            ]);
+        }
+        scalars
     }
 }
 
@@ -255,7 +316,7 @@ mod tests {
             loss: 0.1 + step as f32,
             lr: 1e-3,
             grad_norm: 0.5,
-            logit_scale: 14.3,
+            logit_scale: Some(14.3),
             samples_per_s: 10.0,
             data_wait: 0.01,
             time: 1.7e9 + step as f64,

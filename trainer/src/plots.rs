@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::fsync;
-use crate::metrics::{Row, TrainRow, ValRow};
+use crate::metrics::{CaptionRow, Row, TrainRow, ValRow};
 use picture::{Chart, Panel, Series};
 use std::path::{Path, PathBuf};
 
@@ -23,8 +23,9 @@ pub fn draw(run: &Path, rows: &[Row]) -> Result<Vec<PathBuf>> {
     let of_train = |name: &str, value: &dyn Fn(&TrainRow) -> f64| {
         Series::new(name, train.iter().map(|row| (row.step as f64, value(row))).collect())
     };
-    let of_val = |name: &str, value: &dyn Fn(&ValRow) -> f64| {
-        Series::new(name, val.iter().map(|row| (row.step as f64, value(row))).collect())
+    let of_val = |name: &str, value: &dyn Fn(&ValRow) -> Option<f64>| {
+        let points = val.iter().filter_map(|row| Some((row.step as f64, value(row)?)));
+        Series::new(name, points.collect())
     };
     let mut charts = Vec::new();
     if !train.is_empty() {
@@ -36,16 +37,44 @@ pub fn draw(run: &Path, rows: &[Row]) -> Result<Vec<PathBuf>> {
         charts.push(("loss", "Loss", losses));
         charts.push(("learning_rate", "Learning rate", vec![of_train("lr", &|r| r.lr)]));
         charts.push(("gradient_norm", "Gradient norm", vec![of_train("before clipping", &|r| r.grad_norm)]));
-        charts.push(("logit_scale", "Logit scale", vec![of_train("exp", &|r| r.logit_scale)]));
+        let scales: Vec<_> =
+            train.iter().filter_map(|row| Some((row.step as f64, row.logit_scale?))).collect();
+        if !scales.is_empty() {
+            charts.push(("logit_scale", "Logit scale", vec![Series::new("exp", scales)]));
+        }
     }
-    if !val.is_empty() {
+    if val.iter().any(|row| row.image_to_text.is_some()) {
         let series = vec![
-            of_val("image to text @1", &|r| r.image_to_text[0]),
-            of_val("image to text @10", &|r| r.image_to_text[2]),
-            of_val("text to image @1", &|r| r.text_to_image[0]),
-            of_val("text to image @10", &|r| r.text_to_image[2]),
+            of_val("image to text @1", &|r| Some(r.image_to_text?[0])),
+            of_val("image to text @10", &|r| Some(r.image_to_text?[2])),
+            of_val("text to image @1", &|r| Some(r.text_to_image?[0])),
+            of_val("text to image @10", &|r| Some(r.text_to_image?[2])),
         ];
         charts.push(("recall", "Recall on validation", series));
+    }
+    if val.iter().any(|row| row.caption.is_some()) {
+        let of = |name: &str, value: &dyn Fn(&CaptionRow) -> Option<f64>| {
+            of_val(name, &|row| row.caption.as_ref().and_then(value))
+        };
+        let scores = vec![
+            of("CIDEr", &|r| Some(r.cider)),
+            of("BLEU-4", &|r| Some(r.bleu_4)),
+            of("ROUGE-L", &|r| Some(r.rouge_l)),
+        ];
+        charts.push(("scores", "Captions against references", scores));
+        let proximity = vec![
+            of("to the picture", &|r| r.image_proximity),
+            of("to the references", &|r| r.text_proximity),
+        ];
+        if proximity.iter().any(|series| !series.points.is_empty()) {
+            charts.push(("proximity", "Mean cosine of captions", proximity));
+        }
+        let degeneration = vec![
+            of("repeated bigrams", &|r| Some(r.repeated_bigrams)),
+            of("without an end", &|r| Some(r.without_end)),
+            of("distinct words", &|r| Some(r.distinct_1)),
+        ];
+        charts.push(("degeneration", "Degeneration of captions", degeneration));
     }
     let folder = run.join("plots");
     fs_err::create_dir_all(&folder).map_err(Error::io("make the folder of the plots"))?;
@@ -77,8 +106,8 @@ pub fn compare(runs: &[(&str, &[Row])], out: &Path) -> Result<()> {
         let point = |row: &Row| if let Row::Train(r) = row { Some((r.step as f64, value(r))) } else { None };
         rows.iter().filter_map(point).collect()
     };
-    let of_val = |rows: &[Row], value: &dyn Fn(&ValRow) -> f64| -> Vec<(f64, f64)> {
-        let point = |row: &Row| if let Row::Val(r) = row { Some((r.step as f64, value(r))) } else { None };
+    let of_val = |rows: &[Row], value: &dyn Fn(&ValRow) -> Option<f64>| -> Vec<(f64, f64)> {
+        let point = |row: &Row| if let Row::Val(r) = row { Some((r.step as f64, value(r)?)) } else { None };
         rows.iter().filter_map(point).collect()
     };
     let loss = panel("Loss", &|rows| of_train(rows, &|r| f64::from(r.loss)));
@@ -87,8 +116,9 @@ pub fn compare(runs: &[(&str, &[Row])], out: &Path) -> Result<()> {
     let panels = [
         Panel { smoothing: shortest.map(weight), ..loss },
         panel("Validation loss", &|rows| val_losses(rows)),
-        panel("Recall at 1, image to text", &|rows| of_val(rows, &|r| r.image_to_text[0])),
-        panel("Recall at 1, text to image", &|rows| of_val(rows, &|r| r.text_to_image[0])),
+        panel("Recall at 1, image to text", &|rows| of_val(rows, &|r| Some(r.image_to_text?[0]))),
+        panel("Recall at 1, text to image", &|rows| of_val(rows, &|r| Some(r.text_to_image?[0]))),
+        panel("CIDEr", &|rows| of_val(rows, &|r| Some(r.caption.as_ref()?.cider))),
         panel("Learning rate", &|rows| of_train(rows, &|r| r.lr)),
     ];
     let is_measured = |panel: &Panel| panel.series.iter().any(|series| !series.points.is_empty());

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use trainer::checkpoint::State;
 use trainer::fit::Reporter;
-use trainer::metrics::{TrainRow, ValRow};
+use trainer::metrics::{CaptionRow, TrainRow, ValRow};
 
 /// Shows steps, evaluations and checkpoints.
 pub(crate) struct Progress {
@@ -76,6 +76,21 @@ fn short_figures(row: &TrainRow) -> String {
     )
 }
 
+/// What was measured of captions, in one line.
+fn scores(row: &CaptionRow) -> String {
+    let proximity = |name: &str, value: Option<f64>| value.map(|value| format!(", {name} {value:.3}"));
+    format!(
+        "CIDEr {:.3}, BLEU-4 {:.3}, ROUGE-L {:.3}{}{}, {:.1} tokens, {:.1}% without an end",
+        row.cider,
+        row.bleu_4,
+        row.rouge_l,
+        proximity("image proximity", row.image_proximity).unwrap_or_default(),
+        proximity("text proximity", row.text_proximity).unwrap_or_default(),
+        row.length,
+        100.0 * row.without_end
+    )
+}
+
 impl Reporter for Progress {
     fn begin(&mut self, state: &State, total: u64, model: &str) {
         self.begun = Instant::now();
@@ -113,15 +128,20 @@ impl Reporter for Progress {
     fn evaluated(&mut self, row: &ValRow) {
         let percent = |shares: [f64; 3]| shares.map(|s| format!("{:.1}", 100.0 * s)).join("/");
         let loss = row.loss.map_or_else(String::new, |loss| format!("loss {loss:.4}, "));
-        self.say(&format!(
-            "step {} {}: {loss}recall@1/5/10 of {} images{}: image to text {}%, text to image {}%",
-            row.step,
-            row.split,
-            row.images,
-            if row.averaged { " by the averaged weights" } else { "" },
-            percent(row.image_to_text),
-            percent(row.text_to_image)
-        ));
+        let averaged = if row.averaged { " by the averaged weights" } else { "" };
+        let found = match (&row.caption, row.image_to_text, row.text_to_image) {
+            (Some(caption), _, _) => {
+                format!("captions of {} images{averaged}: {}", row.images, scores(caption))
+            }
+            (None, Some(image_to_text), Some(text_to_image)) => format!(
+                "recall@1/5/10 of {} images{averaged}: image to text {}%, text to image {}%",
+                row.images,
+                percent(image_to_text),
+                percent(text_to_image)
+            ),
+            _ => format!("{} images{averaged}", row.images),
+        };
+        self.say(&format!("step {} {}: {loss}{found}", row.step, row.split));
     }
 
     fn note(&mut self, note: &str) {

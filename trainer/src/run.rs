@@ -149,11 +149,19 @@ pub fn is_locked(run: &Path) -> bool {
 /// # Errors
 /// [`Error::NoRun`], and what [`Config::load`] fails with.
 pub fn read_config(run: &Path) -> Result<Config> {
+    read_config_with(run, &[])
+}
+
+/// The configuration of a run with overrides laid over it.
+///
+/// # Errors
+/// As [`read_config`].
+pub fn read_config_with(run: &Path, overrides: &[String]) -> Result<Config> {
     let path = run.join(CONFIG);
     if !path.is_file() {
         return Err(Error::NoRun { run: run.to_path_buf(), missing: "a config.toml" });
     }
-    Config::load(&path, &[])
+    Config::load(&path, overrides)
 }
 
 /// The tokenizer of a run.

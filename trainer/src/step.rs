@@ -1,26 +1,89 @@
-//! One training step: forward, backward, clip, update, clamp, average.
+//! One training step: forward, backward, clip, update, average.
 //!
-//! A step may take its gradient from several batches (accumulation), and a batch may pass through the towers in
-//! chunks (gradient caching). Leaves out the order of steps, data and files; see [`fit`](crate::fit).
+//! A step may take its gradient from several batches (accumulation). What differs between CLIP and the captioners is
+//! a [`Trainee`]. Leaves out the order of steps, data and files; see [`fit`](crate::fit).
 
 mod average;
 mod cached;
+mod caption;
+mod clip;
+
+pub use caption::CaptionTrainee;
+pub use clip::{ClipTrainee, load_model};
 
 use crate::checkpoint::Tensors;
-use crate::config::{Config, LossConfig};
-use crate::data::TensorBatch;
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::loss::clamp_logit_scale;
-use crate::model::{Clip, Params, ParamsError, VisionKind};
+use crate::model::{Params, ParamsError};
 use crate::optim::{AdamW, AdamWConfig, Gradients};
 use crate::schedule::Schedule;
-use crate::weights;
 use average::Average;
 use candle_core::Device;
+use candle_core::backprop::GradStore;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// Takes the gradients of one backward pass.
+pub type Add<'a> = &'a mut dyn FnMut(&GradStore) -> candle_core::Result<()>;
+
+/// A model that steps learn, with its loss.
+pub trait Trainee: Sized {
+    /// A batch as the model's input.
+    type Inputs: Send;
+
+    /// The parameters, in order.
+    fn params(&self) -> &Params;
+
+    /// What its activations stand on.
+    fn device(&self) -> &Device;
+
+    /// The same values in memory of their own, for an average of the weights, which is only evaluated.
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    fn copied(&self) -> candle_core::Result<Self>;
+
+    /// The loss of a batch in nats, whose gradients go to `add` unless the loss is no number.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    fn learn(&self, batch: &Self::Inputs, pass: &Pass<'_>, add: Add<'_>) -> candle_core::Result<f32>;
+
+    /// What follows every update; the logit scale of a model that has one.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    fn updated(&self) -> candle_core::Result<Option<f64>> {
+        Ok(None)
+    }
+
+    /// Puts what the configuration names in the place of the initial values.
+    ///
+    /// # Errors
+    /// Whatever reading it fails with.
+    fn initialise(&self, _config: &Config) -> Result<()> {
+        Ok(())
+    }
+
+    /// The model in a few words.
+    fn describe(&self) -> String;
+
+    /// What a reader of the results should know of how they come about, one sentence each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A batch's part in a step.
+pub struct Pass<'a> {
+    /// The batch's weight in the step's gradient.
+    pub share: f64,
+    /// Takes each sample's own loss, where they are kept.
+    pub samples: Option<&'a RefCell<Vec<f32>>>,
+    /// When the loss was known: before is the forward pass, after it the backward pass.
+    pub loss_known: Cell<Instant>,
+}
 
 /// Time that steps have taken by phase.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,17 +97,11 @@ pub struct Phases {
 }
 
 /// A model in training, with its optimizer and schedule.
-pub struct TrainState {
-    clip: Clip,
-    /// The same parameters without a record for the backward pass.
-    plain: Clip,
-    /// The same again, as the first pass of gradient caching needs it.
-    caching: Clip,
-    average: Option<Average>,
+pub struct TrainState<T: Trainee = ClipTrainee> {
+    trainee: T,
+    average: Option<Average<T>>,
     optimizer: AdamW,
     schedule: Schedule,
-    loss: LossConfig,
-    chunk_size: usize,
     accum_steps: u64,
     /// Gradients and losses of the batches since the last update.
     sums: Gradients,
@@ -54,7 +111,7 @@ pub struct TrainState {
     phases: Phases,
 }
 
-impl std::fmt::Debug for TrainState {
+impl<T: Trainee> std::fmt::Debug for TrainState<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TrainState").field("steps", &self.optimizer.steps()).finish_non_exhaustive()
     }
@@ -69,8 +126,8 @@ pub struct StepResult {
     pub lr: f64,
     /// The gradient's global norm before clipping.
     pub grad_norm: f64,
-    /// The logit scale after the update.
-    pub logit_scale: f64,
+    /// The logit scale after the update, of a model that has one.
+    pub logit_scale: Option<f64>,
 }
 
 /// A step that was not made, because a number is none.
@@ -83,19 +140,27 @@ pub struct NotFinite {
 }
 
 impl TrainState {
-    /// A model with seeded initial weights, for a run of `total` steps.
+    /// A CLIP with seeded initial weights, for a run of `total` steps.
     ///
     /// # Errors
     /// [`Error::Tensor`] when the model cannot be built.
     pub fn new(config: &Config, vocab_size: usize, total: u64, device: &Device) -> Result<Self> {
-        Self::build(config, vocab_size, total, device).map_err(Error::tensor("build the model"))
+        let clip = ClipTrainee::new(config, vocab_size, device).map_err(Error::tensor("build the model"))?;
+        Self::of(clip, config, total)
+    }
+}
+
+impl<T: Trainee> TrainState<T> {
+    /// A model at its beginning, for a run of `total` steps.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when the device cannot hold moments and averages.
+    pub fn of(trainee: T, config: &Config, total: u64) -> Result<Self> {
+        Self::build(trainee, config, total).map_err(Error::tensor("build the model"))
     }
 
-    fn build(config: &Config, vocab_size: usize, total: u64, device: &Device) -> candle_core::Result<Self> {
+    fn build(trainee: T, config: &Config, total: u64) -> candle_core::Result<Self> {
         let (optim, train) = (&config.optim, &config.train);
-        let clip = Clip::new(&config.clip(vocab_size), train.seed, device)?;
-        let clip = clip.in_precision(train.precision.dtype());
-        let clip = clip.for_training(&|name| train.freezes(name), train.recompute)?;
         let settings = AdamWConfig {
             kind: optim.kind,
             beta1: optim.beta1,
@@ -113,17 +178,13 @@ impl TrainState {
         };
         let average = match train.ema_decay {
             0.0 => None,
-            decay => Some(Average::new(&clip, decay)?),
+            decay => Some(Average::new(&trainee, decay)?),
         };
         Ok(Self {
-            plain: clip.for_inference()?,
-            caching: clip.for_caching()?,
-            optimizer: AdamW::new(clip.params(), settings)?,
-            clip,
+            optimizer: AdamW::new(trainee.params(), settings)?,
+            trainee,
             average,
             schedule,
-            loss: config.loss.clone(),
-            chunk_size: train.chunk_size,
             accum_steps: optim.accum_steps,
             sums: Gradients::default(),
             losses: Vec::new(),
@@ -143,7 +204,7 @@ impl TrainState {
         averaged: Option<Tensors>,
         steps: u64,
     ) -> Result<()> {
-        load(self.clip.params(), weights)?;
+        load(self.trainee.params(), weights)?;
         if let (Some(average), Some(averaged)) = (&self.average, averaged) {
             load(average.model().params(), averaged)?;
         }
@@ -151,24 +212,29 @@ impl TrainState {
         loaded.map_err(|e| unfit("put the optimizer's moments back", e))
     }
 
-    /// Takes the weights of the file `model.weights`, in whichever layout it is.
+    /// Takes the values that the configuration names in the place of the initial ones.
     ///
     /// # Errors
-    /// As [`weights::initialise`].
-    pub fn begin_with(&self, config: &Config, device: &Device) -> Result<()> {
-        weights::initialise(self.clip.params(), config, Path::new(&config.model.weights), device)?;
+    /// As [`Trainee::initialise`].
+    pub fn initialise(&self, config: &Config) -> Result<()> {
+        self.trainee.initialise(config)?;
         match &self.average {
             Some(average) => {
-                average.begin(&self.clip).map_err(Error::tensor("begin the average of the weights"))
+                average.begin(&self.trainee).map_err(Error::tensor("begin the average of the weights"))
             }
             None => Ok(()),
         }
     }
 
-    /// The model for evaluation: the average of the weights if there is one, else the weights. It follows
-    /// every update.
-    pub fn evaluated(&self) -> &Clip {
-        self.average.as_ref().map_or(&self.plain, Average::model)
+    /// What evaluations measure: the average of the weights if there is one, else the weights. It follows every
+    /// update.
+    pub fn evaluated(&self) -> &T {
+        self.average.as_ref().map_or(&self.trainee, Average::model)
+    }
+
+    /// What the model stands on.
+    pub fn device(&self) -> &Device {
+        self.trainee.device()
     }
 
     /// Whether evaluations use an average of the weights.
@@ -178,7 +244,7 @@ impl TrainState {
 
     /// The weights by name; they share memory with the model.
     pub fn weights(&self) -> Tensors {
-        self.clip.params().tensors().into_iter().collect()
+        self.trainee.params().tensors().into_iter().collect()
     }
 
     /// The optimizer's moments by name; they share memory with the optimizer.
@@ -198,52 +264,19 @@ impl TrainState {
 
     /// Scalars in all parameters.
     pub fn parameter_count(&self) -> usize {
-        self.clip.params().scalar_count()
+        self.trainee.params().scalar_count()
     }
 
     /// The model in a few words.
     pub fn describe(&self) -> String {
-        let (config, count) = (self.clip.config(), self.clip.params().scalar_count());
-        let (vision, millions) = (&config.vision, count as f64 / 1e6);
-        let seen = match vision.kind {
-            VisionKind::Vit => format!("{} pixels in patches of {}", vision.image_size, vision.patch_size),
-            VisionKind::Resnet50 => format!("{} pixels through a ResNet-50", vision.image_size),
-        };
-        format!("{millions:.1} M parameters, {seen}, {} token ids", config.text.vocab_size)
+        self.trainee.describe()
     }
 
     /// What a reader of the results should know of how they come about, one sentence each.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if self.chunk_size > 0 && self.clip.has_batch_statistics() {
-            notes.push(format!(
-                "batch normalisation takes its statistics from chunks of {} samples (train.chunk_size), \
-                 so the gradient is not quite that of the whole batch",
-                self.chunk_size
-            ));
-        }
-        if self.accum_steps > 1 {
-            notes.push(format!(
-                "a step averages the gradients of {} batches (optim.accum_steps); a sample's negatives are \
-                 those of its own batch",
-                self.accum_steps
-            ));
-        }
+        let mut notes = self.trainee.notes();
         if self.average.is_some() {
             notes.push("evaluations use the running average of the weights (train.ema_decay)".to_owned());
-        }
-        let learned: usize =
-            self.clip.params().iter().filter(|p| p.trainable).map(|p| p.var.elem_count()).sum();
-        // Running statistics, which are never learned, are no news.
-        let specs = Clip::specs(self.clip.config()).into_iter().filter(|spec| spec.trainable);
-        let learnable: usize = specs.map(|spec| spec.shape.iter().product::<usize>()).sum();
-        if learned < learnable {
-            let millions = |count: usize| count as f64 / 1e6;
-            notes.push(format!(
-                "{:.1} M of {:.1} M parameters are learned",
-                millions(learned),
-                millions(learnable)
-            ));
         }
         notes
     }
@@ -252,7 +285,7 @@ impl TrainState {
     ///
     /// # Errors
     /// [`Error::Tensor`].
-    pub fn train_step(&mut self, batch: &TensorBatch) -> Result<std::result::Result<StepResult, NotFinite>> {
+    pub fn train_step(&mut self, batch: &T::Inputs) -> Result<std::result::Result<StepResult, NotFinite>> {
         match self.gather(batch, 1)? {
             Ok(()) => self.update(),
             Err(broken) => Ok(Err(broken)),
@@ -263,28 +296,21 @@ impl TrainState {
     ///
     /// # Errors
     /// [`Error::Tensor`].
-    pub fn accumulate(&mut self, batch: &TensorBatch) -> Result<std::result::Result<(), NotFinite>> {
+    pub fn accumulate(&mut self, batch: &T::Inputs) -> Result<std::result::Result<(), NotFinite>> {
         self.gather(batch, self.accum_steps)
     }
 
-    fn gather(&mut self, batch: &TensorBatch, batches: u64) -> Result<std::result::Result<(), NotFinite>> {
+    fn gather(&mut self, batch: &T::Inputs, batches: u64) -> Result<std::result::Result<(), NotFinite>> {
         let begun = Instant::now();
         let samples = RefCell::new(Vec::new());
         let kept = self.sample_losses.is_some().then_some(&samples);
-        let share = 1.0 / batches as f64;
-        let pass = cached::Pass { loss: &self.loss, share, samples: kept, loss_known: Cell::new(begun) };
-        let count = batch.eot_positions.len();
+        let pass = Pass { share: 1.0 / batches as f64, samples: kept, loss_known: Cell::new(begun) };
         let (optimizer, sums) = (&self.optimizer, &mut self.sums);
-        let mut add = |grads: &candle_core::backprop::GradStore| optimizer.accumulate(sums, grads);
-        let loss = if self.chunk_size > 0 && self.chunk_size < count {
-            pass.chunked(&self.clip, &self.caching, batch, self.chunk_size, &mut add)
-        } else {
-            pass.whole(&self.clip, batch, &mut add)
-        };
+        let mut add = |grads: &GradStore| optimizer.accumulate(sums, grads);
+        let loss = self.trainee.learn(batch, &pass, &mut add);
         let loss = loss.map_err(Error::tensor("run the model forward and backward"))?;
         // Work that a device has not done yet would count as the optimizer's, which waits for it next.
-        let done = batch.pixel_values.device().synchronize();
-        done.map_err(Error::tensor("wait for the backward pass"))?;
+        self.trainee.device().synchronize().map_err(Error::tensor("wait for the backward pass"))?;
         self.phases.forward += pass.loss_known.get() - begun;
         self.phases.backward += pass.loss_known.get().elapsed();
         if !loss.is_finite() {
@@ -312,14 +338,12 @@ impl TrainState {
         self.optimizer.descend(&sums, grad_norm, lr).map_err(Error::tensor("update the weights"))?;
         // The backward passes' own records are gone: this was the last to read the gradients.
         sums.recycle().map_err(Error::tensor("free the gradients"))?;
-        clamp_logit_scale(self.clip.params()).map_err(Error::tensor("clamp the logit scale"))?;
+        let logit_scale = self.trainee.updated().map_err(Error::tensor("look at the updated weights"))?;
         if let Some(average) = &self.average {
             average
-                .follow(&self.clip, self.optimizer.steps())
+                .follow(&self.trainee, self.optimizer.steps())
                 .map_err(Error::tensor("average the weights"))?;
         }
-        let logit_scale = self.plain.logit_scale().and_then(|s| s.to_scalar::<f32>());
-        let logit_scale = f64::from(logit_scale.map_err(Error::tensor("read the logit scale"))?);
         self.phases.optimizer += begun.elapsed();
         let loss = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len().max(1) as f64;
         Ok(Ok(StepResult { loss: loss as f32, lr, grad_norm, logit_scale }))
@@ -337,18 +361,8 @@ impl TrainState {
     }
 }
 
-/// A model for evaluation with given weights.
-///
-/// # Errors
-/// [`Error::Tensor`] naming what does not fit.
-pub fn load_model(config: &Config, vocab_size: usize, weights: Tensors, device: &Device) -> Result<Clip> {
-    let failed = || Error::tensor("build the model");
-    let clip = Clip::new(&config.clip(vocab_size), config.train.seed, device).map_err(failed())?;
-    load(clip.params(), weights)?;
-    clip.in_precision(config.train.precision.dtype()).for_inference().map_err(failed())
-}
-
-fn load(params: &Params, weights: Tensors) -> Result<()> {
+/// Sets every parameter.
+pub(crate) fn load(params: &Params, weights: Tensors) -> Result<()> {
     params.load(&weights.into_iter().collect()).map_err(|e| unfit("put the weights into the model", e))
 }
 

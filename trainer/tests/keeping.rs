@@ -18,7 +18,7 @@ fn steps(run: &Path) -> Vec<u64> {
 fn recalls(run: &Path) -> Vec<(u64, f64)> {
     let rows = metrics::read(run).unwrap();
     let val = |row: &Row| match row {
-        Row::Val(row) => Some((row.step, 0.5 * (row.image_to_text[0] + row.text_to_image[0]))),
+        Row::Val(row) => Some((row.step, 0.5 * (row.image_to_text?[0] + row.text_to_image?[0]))),
         _ => None,
     };
     rows.iter().filter_map(val).collect()

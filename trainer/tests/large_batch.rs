@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use trainer::checkpoint::Tensors;
 use trainer::config::Config;
 use trainer::data::TensorBatch;
-use trainer::step::{StepResult, TrainState};
+use trainer::step::{StepResult, TrainState, Trainee};
 
 const VOCABULARY: usize = 300;
 

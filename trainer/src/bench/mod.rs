@@ -17,7 +17,7 @@ use crate::init::{self, Init};
 use crate::step::{Phases, TrainState};
 use crate::tokenizer::Tokenizer;
 use candle_core::{Device, Tensor};
-use loader::Loader;
+use loader::{Batch, Loader};
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ pub fn measure(plan: Plan<'_>) -> Result<Measured> {
                 batches.into_iter().flatten().chain(error)
             });
             let numbering = Numbering { steps: 0, gathered: 0, accum_steps: config.optim.accum_steps };
-            with_batches(&tensors, batches, numbering, |next| {
+            with_batches(&|batch: &Batch| tensors.train(batch), batches, numbering, |next| {
                 let mut source = || match next() {
                     Some(ready) => ready.map(|(_, inputs)| inputs),
                     None => Err(Error::Data { data: data.to_path_buf(), reason: "it has no batch".into() }),

@@ -2,8 +2,10 @@
 
 use super::*;
 
+static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+
 fn identity(config: &Config) -> Identity<'_> {
-    Identity { config, loader: loader("aa"), tokenizer: "bb" }
+    Identity { config, loader: loader("aa"), tokenizer: "bb", frozen: &NOTHING }
 }
 
 /// The state of a loader over data with this fingerprint; leaked, a test being short.
@@ -162,4 +164,19 @@ fn another_data_set_tokenizer_model_or_seed_is_refused_with_both_values() {
     free.train.recompute = true;
     free.train.patience = 3;
     state.check(path, identity(&free)).unwrap();
+}
+
+#[test]
+fn what_is_read_and_never_learned_belongs_to_a_run() {
+    let config = Config::default();
+    let with = |digest: &str| BTreeMap::from([("the image tower".to_owned(), digest.to_owned())]);
+    let (one, other) = (with("aa"), with("bb"));
+    let state = State::begin(Identity { frozen: &one, ..identity(&config) }).unwrap();
+    assert!(state.check(Path::new("here"), Identity { frozen: &one, ..identity(&config) }).is_ok());
+    let error = state.check(Path::new("here"), Identity { frozen: &other, ..identity(&config) }).unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.contains("the image tower of digest") && told.contains("aa") && told.contains("bb"),
+        "{told}"
+    );
 }

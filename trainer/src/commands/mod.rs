@@ -2,6 +2,7 @@
 
 pub(crate) mod baseline;
 pub(crate) mod bench;
+pub(crate) mod caption;
 pub(crate) mod diff;
 pub(crate) mod embed;
 pub(crate) mod eval;

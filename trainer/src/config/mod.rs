@@ -3,6 +3,7 @@
 //! Every key is listed once, in [`keys`], with what it may be; unknown keys and values out of range are
 //! errors of one sentence. Leaves out what depends on the data (the size of the vocabulary).
 
+mod caption;
 mod freeze;
 pub mod keys;
 mod loss;
@@ -18,6 +19,9 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::{Table, Value};
 
+pub use caption::{
+    CaptionConfig, DecodeConfig, DecodeMethod, DecoderConfig, Family, ImageFeatures, MapperConfig, MapperKind,
+};
 pub use loss::{LossConfig, LossKind};
 pub use preset::{ModelConfig, TextConfig, VisionConfig};
 pub use sweep::Point;
@@ -31,6 +35,12 @@ pub struct Config {
     pub model: ModelConfig,
     /// Which samples, in which order.
     pub data: DataConfig,
+    /// A captioner instead of a CLIP.
+    #[serde(skip_serializing_if = "is_off")]
+    pub caption: CaptionConfig,
+    /// How a captioner writes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub decode: DecodeConfig,
     /// Where the tokenizer comes from.
     pub tokenizer: TokenizerConfig,
     /// What is made small.
@@ -39,6 +49,14 @@ pub struct Config {
     pub optim: OptimConfig,
     /// The loop around it.
     pub train: TrainConfig,
+}
+
+fn is_off(caption: &CaptionConfig) -> bool {
+    *caption == CaptionConfig::default()
+}
+
+fn is_default(decode: &DecodeConfig) -> bool {
+    *decode == DecodeConfig::default()
 }
 
 /// Which samples are read, and how.
@@ -227,7 +245,7 @@ impl Config {
     fn from_table(table: Table, name: &str) -> Result<Self> {
         let table = keys::sugar(table);
         keys::check(&table)?;
-        let table = preset::expand(loss::expand(table))?;
+        let table = preset::expand(caption::expand(loss::expand(table)))?;
         let config: Self = Value::Table(table)
             .try_into()
             .map_err(|source| Error::Toml { path: name.to_owned(), source: Box::new(source) })?;
@@ -248,7 +266,8 @@ impl Config {
     fn validate(&self) -> Result<()> {
         self.model.validate()?;
         self.loss.validate()?;
-        self.train.validate(&self.data)?;
+        self.train.validate(&self.data, !self.caption.is_on())?;
+        self.caption.validate(self)?;
         freeze::validate(self)?;
         let optim = &self.optim;
         let refuse = |key: &str, value: f64, allowed: &str| {

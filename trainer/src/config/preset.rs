@@ -247,7 +247,7 @@ impl ModelConfig {
     }
 }
 
-fn divides(key: &str, part: usize, whole_key: &str, whole: usize) -> Result<()> {
+pub(super) fn divides(key: &str, part: usize, whole_key: &str, whole: usize) -> Result<()> {
     if part > 0 && whole.is_multiple_of(part) {
         return Ok(());
     }

@@ -89,18 +89,56 @@ pub enum Monitor {
     /// The mean loss over batches of the configured size.
     #[serde(rename = "val_loss")]
     ValLoss,
+    /// A captioner's CIDEr.
+    #[serde(rename = "cider")]
+    Cider,
+    /// A captioner's BLEU-4.
+    #[serde(rename = "bleu_4")]
+    Bleu4,
+    /// Mean cosine of captions to their pictures.
+    #[serde(rename = "image_proximity")]
+    ImageProximity,
+    /// Mean cosine of captions to their best reference.
+    #[serde(rename = "text_proximity")]
+    TextProximity,
 }
+
+/// The names that `train.monitor` takes.
+pub(super) const MONITORS: [&str; 8] = [
+    "recall_at_1",
+    "recall_at_5",
+    "recall_at_10",
+    "val_loss",
+    "cider",
+    "bleu_4",
+    "image_proximity",
+    "text_proximity",
+];
 
 impl Monitor {
     /// What an evaluation is worth: the larger, the better, so that a loss counts below zero. None for an evaluation
     /// of fewer samples than a batch, which has no loss.
     pub fn score(self, row: &ValRow) -> Option<f64> {
-        let recall = |place: usize| Some(0.5 * (row.image_to_text[place] + row.text_to_image[place]));
+        let recall = |place: usize| Some(0.5 * (row.image_to_text?[place] + row.text_to_image?[place]));
+        let caption = row.caption.as_ref();
         match self {
             Self::RecallAt1 => recall(0),
             Self::RecallAt5 => recall(1),
             Self::RecallAt10 => recall(2),
             Self::ValLoss => row.loss.map(|loss| -f64::from(loss)),
+            Self::Cider => caption.map(|row| row.cider),
+            Self::Bleu4 => caption.map(|row| row.bleu_4),
+            Self::ImageProximity => caption.and_then(|row| row.image_proximity),
+            Self::TextProximity => caption.and_then(|row| row.text_proximity),
+        }
+    }
+
+    /// Whether captions have it, or recall; none for what both kinds of models have.
+    pub(super) fn is_of_captions(self) -> Option<bool> {
+        match self {
+            Self::RecallAt1 | Self::RecallAt5 | Self::RecallAt10 => Some(false),
+            Self::ValLoss => None,
+            Self::Cider | Self::Bleu4 | Self::ImageProximity | Self::TextProximity => Some(true),
         }
     }
 
@@ -111,6 +149,10 @@ impl Monitor {
             Self::RecallAt5 => "recall_at_5",
             Self::RecallAt10 => "recall_at_10",
             Self::ValLoss => "val_loss",
+            Self::Cider => "cider",
+            Self::Bleu4 => "bleu_4",
+            Self::ImageProximity => "image_proximity",
+            Self::TextProximity => "text_proximity",
         }
     }
 }
@@ -127,7 +169,7 @@ impl TrainConfig {
     }
 
     /// Settings that need one another.
-    pub(super) fn validate(&self, data: &DataConfig) -> Result<()> {
+    pub(super) fn validate(&self, data: &DataConfig, is_clip: bool) -> Result<()> {
         let refuse = |key: &str, value: String, allowed: String| {
             Err(Error::Config { key: key.to_owned(), value, allowed })
         };
@@ -139,7 +181,7 @@ impl TrainConfig {
             let allowed = format!("at most data.batch_size, which is {}", data.batch_size);
             return refuse("train.chunk_size", self.chunk_size.to_string(), allowed);
         }
-        if self.monitor == Monitor::ValLoss && (1..data.batch_size).contains(&self.eval_limit) {
+        if is_clip && self.monitor == Monitor::ValLoss && (1..data.batch_size).contains(&self.eval_limit) {
             let allowed = format!(
                 "0, or at least data.batch_size, which is {}, with train.monitor = \"val_loss\"",
                 data.batch_size

@@ -29,6 +29,10 @@ pub struct Summary {
     pub image_to_text_r1: Option<Span>,
     /// Recall at 1 from text to image, as a share.
     pub text_to_image_r1: Option<Span>,
+    /// A captioner's CIDEr.
+    pub cider: Option<Span>,
+    /// A captioner's BLEU-4.
+    pub bleu_4: Option<Span>,
     /// What evaluations are worth by `train.monitor`: the larger, the better.
     pub score: Option<Span>,
 }
@@ -64,8 +68,15 @@ impl Summary {
         if let Some(loss) = row.loss {
             follow(&mut self.val_loss, f64::from(loss), |a, b| a < b);
         }
-        follow(&mut self.image_to_text_r1, row.image_to_text[0], |a, b| a > b);
-        follow(&mut self.text_to_image_r1, row.text_to_image[0], |a, b| a > b);
+        let figures = [
+            (&mut self.image_to_text_r1, row.image_to_text.map(|shares| shares[0])),
+            (&mut self.text_to_image_r1, row.text_to_image.map(|shares| shares[0])),
+            (&mut self.cider, row.caption.as_ref().map(|caption| caption.cider)),
+            (&mut self.bleu_4, row.caption.as_ref().map(|caption| caption.bleu_4)),
+        ];
+        for (span, value) in figures {
+            value.into_iter().for_each(|value| follow(span, value, |a, b| a > b));
+        }
         if let Some(score) = monitor.score(row) {
             follow(&mut self.score, score, |a, b| a > b);
         }
@@ -78,6 +89,8 @@ impl Summary {
             ("val_loss", "val_loss_best", self.val_loss),
             ("image_to_text_r1", "image_to_text_r1_best", self.image_to_text_r1),
             ("text_to_image_r1", "text_to_image_r1_best", self.text_to_image_r1),
+            ("cider", "cider_best", self.cider),
+            ("bleu_4", "bleu_4_best", self.bleu_4),
         ];
         let mut cells = vec![("step", self.step.to_string())];
         for (last, best, span) in pairs {
@@ -108,7 +121,7 @@ mod tests {
                 loss,
                 lr: 0.0,
                 grad_norm: 0.0,
-                logit_scale: 0.0,
+                logit_scale: None,
                 samples_per_s: 0.0,
                 data_wait: 0.0,
                 time: 0.0,
@@ -122,8 +135,9 @@ mod tests {
                 split: "val".into(),
                 images: 1,
                 captions: 1,
-                image_to_text: [recall, 1.0, 1.0],
-                text_to_image: [recall / 2.0, 1.0, 1.0],
+                image_to_text: Some([recall, 1.0, 1.0]),
+                text_to_image: Some([recall / 2.0, 1.0, 1.0]),
+                caption: None,
                 loss,
                 averaged: false,
                 time: 0.0,

@@ -1,8 +1,8 @@
-//! CLIP's models: their sizes, parameters and forward passes.
+//! CLIP's models and the captioners' networks: their sizes, parameters and forward passes.
 //!
-//! Parameters are named as in open_clip, so weights go both ways. Left out: training (`optim`, `loss`), and
-//! towers other than the vision transformer.
+//! A CLIP's parameters are named as in open_clip, so weights go both ways. Left out: training (`optim`, `loss`).
 
+pub mod caption;
 mod clip;
 mod config;
 mod params;

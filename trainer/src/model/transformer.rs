@@ -107,6 +107,11 @@ impl Transformer {
         self.shape.recompute = recompute;
     }
 
+    /// The blocks' parameters, and what they are besides.
+    pub(super) fn parts(&self) -> (&[BlockParams], BlockShape) {
+        (&self.blocks, self.shape)
+    }
+
     /// Carries `x` (B, T, D) through every block.
     pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
         residual_blocks(&x, &self.blocks, self.shape, &self.sink)

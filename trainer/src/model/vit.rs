@@ -81,16 +81,38 @@ impl VitTower {
         self.transformer.set_recompute(recompute);
     }
 
+    /// The tokens behind the first normalisation: the class token and the patches, (B, P + 1, W).
+    fn embed(&self, pixel_values: &Tensor) -> Result<Tensor> {
+        let patches = patchify(pixel_values, self.patch)?;
+        let patches = linear(&patches, &self.conv1.flatten_from(1)?, None)?;
+        let tokens = assemble_tokens(&patches, &self.class_embedding, &self.positional_embedding)?;
+        layer_norm(&tokens, &self.ln_pre[0], &self.ln_pre[1], LAYER_NORM_EPS)
+    }
+
+    /// The last block's tokens of the patches of `pixel_values` (B, 3, H, W), behind their layer normalisation:
+    /// (B, P, W); and the features as of [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward).
+    pub fn forward_with_patches(&self, pixel_values: &Tensor) -> Result<(Tensor, Tensor)> {
+        let tokens = self.transformer.forward(self.embed(pixel_values)?)?;
+        let tokens = layer_norm(&tokens, &self.ln_post[0], &self.ln_post[1], LAYER_NORM_EPS)?;
+        let count = tokens.dim(1)?;
+        let pooled = match self.pool {
+            Pool::Cls => tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?,
+            Pool::Mean => mean_pool(&tokens)?,
+        };
+        let features = linear(&pooled, &self.proj.t()?, None)?;
+        Ok((tokens.narrow(1, 1, count - 1)?.contiguous()?, features))
+    }
+
     /// Features (B, E) of `pixel_values` (B, 3, H, W), before L2 normalisation.
     ///
     /// # Errors
     /// When the images are not of the size of the configuration.
     pub fn forward(&self, pixel_values: &Tensor) -> Result<Tensor> {
         let batch = pixel_values.dim(0)?;
-        let patches = patchify(pixel_values, self.patch)?;
-        let patches = linear(&patches, &self.conv1.flatten_from(1)?, None)?;
-        let tokens = assemble_tokens(&patches, &self.class_embedding, &self.positional_embedding)?;
-        let tokens = layer_norm(&tokens, &self.ln_pre[0], &self.ln_pre[1], LAYER_NORM_EPS)?;
+        let tokens = self.embed(pixel_values)?;
         let [weight, bias] = &self.ln_post;
         let pooled = match self.pool {
             Pool::Cls => {

@@ -10,6 +10,7 @@
 #[macro_use]
 mod simd;
 mod buffer;
+pub(crate) mod cached;
 pub(crate) mod gemm;
 mod lanes;
 pub(crate) mod recycle;
@@ -32,6 +33,7 @@ pub mod patch;
 pub mod pool;
 pub mod resnet;
 pub mod sigmoid_loss;
+pub mod token_loss;
 pub(crate) mod update;
 
 pub use attention::attention;
@@ -51,6 +53,7 @@ pub use pool::{mean_pool, select_positions};
 pub use resnet::{ResNetParams, resnet};
 pub use sigmoid_loss::sigmoid_loss;
 pub use sink::GradSink;
+pub use token_loss::{OutputLayer, Target, TokenLoss, token_loss};
 
 pub(crate) use buffer::{on_kernels, read};
 pub(crate) use lanes::dot;

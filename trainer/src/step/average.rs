@@ -4,37 +4,37 @@
 //! not mostly its initial weights. What is not learned, running statistics among it, is copied. Leaves out when
 //! it is evaluated and saved.
 
-use crate::model::Clip;
+use super::Trainee;
 use crate::ops::update::blend;
 use candle_core::Result;
 
 /// The averaged model.
-pub(super) struct Average {
-    model: Clip,
+pub(super) struct Average<T> {
+    model: T,
     decay: f64,
 }
 
-impl Average {
-    /// An average that begins at the weights of `clip`.
-    pub(super) fn new(clip: &Clip, decay: f64) -> Result<Self> {
-        Ok(Self { model: clip.copied()?, decay })
+impl<T: Trainee> Average<T> {
+    /// An average that begins at the weights of `learned`.
+    pub(super) fn new(learned: &T, decay: f64) -> Result<Self> {
+        Ok(Self { model: learned.copied()?, decay })
     }
 
     /// The averaged model, for evaluation.
-    pub(super) fn model(&self) -> &Clip {
+    pub(super) fn model(&self) -> &T {
         &self.model
     }
 
-    /// Takes the weights of `clip` as they are.
-    pub(super) fn begin(&self, clip: &Clip) -> Result<()> {
-        let mut pairs = self.model.params().iter().zip(clip.params().iter());
+    /// Takes the weights of `learned` as they are.
+    pub(super) fn begin(&self, learned: &T) -> Result<()> {
+        let mut pairs = self.model.params().iter().zip(learned.params().iter());
         pairs.try_for_each(|(average, param)| average.var.set(&param.var.as_detached_tensor()))
     }
 
-    /// Takes in the weights of `clip` after `steps` steps.
-    pub(super) fn follow(&self, clip: &Clip, steps: u64) -> Result<()> {
+    /// Takes in the weights of `learned` after `steps` steps.
+    pub(super) fn follow(&self, learned: &T, steps: u64) -> Result<()> {
         let keep = keep(self.decay, steps);
-        for (average, param) in self.model.params().iter().zip(clip.params().iter()) {
+        for (average, param) in self.model.params().iter().zip(learned.params().iter()) {
             let value = param.var.as_detached_tensor();
             if param.trainable {
                 blend(&average.var, &value, keep as f32, (1.0 - keep) as f32)?;
@@ -55,7 +55,8 @@ fn keep(decay: f64, steps: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ClipConfig;
+    use crate::config::Config;
+    use crate::step::ClipTrainee;
     use candle_core::{Device, Tensor};
 
     #[test]
@@ -68,12 +69,11 @@ mod tests {
 
     #[test]
     fn it_follows_what_is_learned_and_copies_what_is_not() {
-        let mut config = ClipConfig::tiny();
-        (config.vision.layers, config.text.layers) = (1, 1);
-        let clip = Clip::new(&config, 1, &Device::Cpu).unwrap();
-        let clip = clip.for_training(&|name| name.starts_with("visual."), false).unwrap();
+        let text = "model.preset = \"nano\"\ntrain.freeze = [\"visual\"]";
+        let config = Config::from_toml(text, "test.toml", &[]).unwrap();
+        let clip = ClipTrainee::new(&config, 300, &Device::Cpu).unwrap();
         let average = Average::new(&clip, 0.5).unwrap();
-        let var = |clip: &Clip, name: &str| clip.params().get(name).unwrap().clone();
+        let var = |clip: &ClipTrainee, name: &str| clip.params().get(name).unwrap().clone();
         let (learned, frozen) = ("text_projection", "visual.proj");
         let before = var(&clip, learned).to_vec2::<f32>().unwrap();
         for name in [learned, frozen] {

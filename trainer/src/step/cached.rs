@@ -6,29 +6,22 @@
 //! are the batch's, and the gradient is exact to rounding, at the price of one more forward pass. Leaves out
 //! what is done with the gradients.
 
+use super::{Add, Pass};
 use crate::config::LossConfig;
 use crate::data::TensorBatch;
 use crate::loss::{pair_loss, sample_losses};
 use crate::model::{Clip, ClipOutput};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
-use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
-/// Takes the gradients of one backward pass.
-pub(super) type Add<'a> = &'a mut dyn FnMut(&GradStore) -> Result<()>;
-
-/// How a batch's loss is computed, and its weight in the step's gradient.
-pub(super) struct Pass<'a> {
+/// How a batch's loss is computed.
+pub(super) struct Objective<'a, 'b> {
     pub(super) loss: &'a LossConfig,
-    pub(super) share: f64,
-    /// Takes each sample's own loss, where they are kept.
-    pub(super) samples: Option<&'a RefCell<Vec<f32>>>,
-    /// When the loss was known: before is the forward pass, after it the backward pass.
-    pub(super) loss_known: Cell<Instant>,
+    pub(super) pass: &'a Pass<'b>,
 }
 
-impl Pass<'_> {
+impl Objective<'_, '_> {
     /// The loss of a batch, whose gradients go to `add` unless the loss is no number.
     pub(super) fn whole(&self, clip: &Clip, batch: &TensorBatch, add: Add<'_>) -> Result<f32> {
         let output = clip.forward(&batch.pixel_values, &batch.input_ids, &batch.eot_positions)?;
@@ -81,14 +74,14 @@ impl Pass<'_> {
     fn backward(&self, clip: &Clip, output: &ClipOutput) -> Result<(f32, Option<GradStore>)> {
         let loss = pair_loss(output, self.loss)?;
         let value = loss.to_scalar::<f32>()?;
-        self.loss_known.set(Instant::now());
+        self.pass.loss_known.set(Instant::now());
         if !value.is_finite() {
             return Ok((value, None));
         }
-        if let Some(samples) = self.samples {
+        if let Some(samples) = self.pass.samples {
             samples.replace(sample_losses(output, self.loss)?);
         }
-        let loss = if self.share == 1.0 { loss } else { (loss * self.share)? };
+        let loss = if self.pass.share == 1.0 { loss } else { (loss * self.pass.share)? };
         Ok((value, Some(clip.backward(&loss)?)))
     }
 }

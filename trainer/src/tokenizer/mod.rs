@@ -46,6 +46,8 @@ pub struct Encoded {
     pub input_ids: Vec<u32>,
     /// The place of the end marker in each row.
     pub eot_positions: Vec<u32>,
+    /// Whether each caption was cut, so that the end marker is not its own.
+    pub is_cut: Vec<bool>,
     /// Tokens a row.
     pub length: usize,
 }
@@ -145,6 +147,16 @@ impl Tokenizer {
         blake3::hash(&self.json).to_hex().to_string()
     }
 
+    /// The text of `ids` without markers, its spaces at the ends taken off.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when the tokenizer fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let text = self.inner.decode(ids, true);
+        let text = text.map_err(|e| Error::Tokenizer { name: "decoding".into(), reason: e.to_string() })?;
+        Ok(text.trim().to_owned())
+    }
+
     /// Encodes captions to rows of `length` tokens: what does not fit is cut off before the end marker.
     ///
     /// # Errors
@@ -156,6 +168,7 @@ impl Tokenizer {
         }
         let mut input_ids = vec![PADDING; captions.len() * length];
         let mut eot_positions = Vec::with_capacity(captions.len());
+        let mut is_cut = Vec::with_capacity(captions.len());
         for (row, caption) in input_ids.chunks_exact_mut(length).zip(captions) {
             let encoding =
                 self.inner.encode_fast(caption.as_ref(), false).map_err(|e| fail(e.to_string()))?;
@@ -166,8 +179,9 @@ impl Tokenizer {
             row[kept + 1] = self.end;
             // At most the context length, which the configuration bounds at 4,096.
             eot_positions.push(kept as u32 + 1);
+            is_cut.push(kept < ids.len());
         }
-        Ok(Encoded { input_ids, eot_positions, length })
+        Ok(Encoded { input_ids, eot_positions, is_cut, length })
     }
 }
 

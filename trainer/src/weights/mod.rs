@@ -86,6 +86,21 @@ pub fn initialise(params: &Params, config: &Config, path: &Path, device: &Device
     Ok(layout)
 }
 
+/// Token ids that a file's text tower has; none for a file without one.
+///
+/// # Errors
+/// [`Error::Io`], and [`Error::Weights`] for what is no safetensors file.
+pub fn vocabulary(path: &Path) -> Result<Option<usize>> {
+    let bytes = fs_err::read(path).map_err(Error::io("read the initial weights"))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::Weights {
+        path: path.to_path_buf(),
+        reason: format!("it is not a safetensors file: {e}"),
+    })?;
+    let tensors = header.tensors();
+    let table = tensors.iter().find(|(name, _)| name.ends_with("token_embedding.weight"));
+    Ok(table.and_then(|(_, info)| info.shape.first().copied()))
+}
+
 /// What an export wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exported {

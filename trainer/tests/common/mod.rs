@@ -72,7 +72,7 @@ impl Keep {
     }
 
     /// What must be equal in bits: step, epoch, loss, learning rate, gradient norm, logit scale.
-    pub(crate) fn bits(&self) -> Vec<(u64, u64, u32, u64, u64, u64)> {
+    pub(crate) fn bits(&self) -> Vec<(u64, u64, u32, u64, u64, Option<u64>)> {
         let bits = |r: &TrainRow| {
             (
                 r.step,
@@ -80,7 +80,7 @@ impl Keep {
                 r.loss.to_bits(),
                 r.lr.to_bits(),
                 r.grad_norm.to_bits(),
-                r.logit_scale.to_bits(),
+                r.logit_scale.map(f64::to_bits),
             )
         };
         self.rows.iter().map(bits).collect()

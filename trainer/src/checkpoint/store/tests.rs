@@ -5,6 +5,7 @@ use crate::checkpoint::Identity;
 use crate::config::Config;
 use candle_core::{Device, Tensor};
 use loader::{History, LoaderState};
+use std::collections::BTreeMap;
 use std::io;
 
 fn state(step: u64) -> State {
@@ -17,7 +18,8 @@ fn state(step: u64) -> State {
         selection: "all".to_owned(),
         history: History::since(0, 0),
     };
-    let identity = Identity { config: &Config::default(), loader: &loader, tokenizer: "bb" };
+    let frozen = BTreeMap::new();
+    let identity = Identity { config: &Config::default(), loader: &loader, tokenizer: "bb", frozen: &frozen };
     State { step, ..State::begin(identity).unwrap() }
 }
 

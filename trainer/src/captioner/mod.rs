@@ -1,0 +1,23 @@
+//! Captioners: images → captions with scores.
+//!
+//! [`Tower`] is the frozen image side, [`batch`] makes a training batch of what it gives, [`write`] writes captions,
+//! [`Captioned`] is a picture with what was written, and [`page`] shows such. [`Captioner`] opens a run. The networks are in
+//! [`model::caption`](crate::model::caption). Leaves out the training loop.
+
+pub(crate) mod batch;
+mod captions;
+mod model;
+mod opened;
+mod page;
+mod prefix;
+mod tower;
+pub(crate) mod write;
+
+pub use batch::CaptionBatch;
+pub(crate) use captions::{Author, tower_view};
+pub use captions::{Caption, Captioned, ReferenceLoss, Thumbnail};
+pub use model::CaptionModel;
+pub use opened::Captioner;
+pub use page::page;
+pub use tower::Tower;
+pub use write::Written;

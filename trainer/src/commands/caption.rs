@@ -1,0 +1,132 @@
+//! `trainer caption`: writes captions for pictures or a data set.
+
+use super::{report, run_folder};
+use crate::cli::caption::CaptionArguments;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use trainer::captioner::{Captioned, Captioner, page};
+use trainer::fsync;
+use trainer::imagefolder;
+
+/// Pictures on a page at most: each is in the file itself.
+const PAGE_MAX: usize = 2_000;
+
+/// Prints a line of JSON a picture.
+pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
+    let folder = run_folder(&arguments.run.run, &arguments.run.runs_dir);
+    let mut captioner = Captioner::open(&folder, &overrides(arguments, &folder)?)?;
+    if arguments.rerank && !captioner.tower.has_text() {
+        bail!(
+            "--rerank compares captions with pictures, and the run's tower has no text side (caption.tower_tokenizer)"
+        );
+    }
+    captioner.reranks |= arguments.rerank;
+    captioner.thumbnails = if arguments.html.is_some() { PAGE_MAX } else { 0 };
+    let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
+    let mut found = Found { shown: Vec::new(), results: Vec::new(), annotations: Vec::new(), images: 0 };
+    for input in &arguments.inputs {
+        let left = limit.map(|limit| limit - found.images);
+        if left == Some(0) {
+            break;
+        }
+        let mut visit = |picture: Captioned| -> trainer::Result<()> {
+            found.take(picture, arguments);
+            Ok(())
+        };
+        if input.join("dataset.json").is_file() {
+            let (_, loader) = captioner.open_data(input, arguments.split.as_deref())?;
+            captioner.caption(&loader, left, &mut visit)?;
+        } else {
+            let mut files = files(input)?;
+            files.truncate(left.unwrap_or(usize::MAX));
+            captioner.caption_files(&files, &mut visit)?;
+        }
+    }
+    if let Some(path) = &arguments.html {
+        let title = format!("{}, {} pictures", captioner.checkpoint.display(), found.images);
+        fsync::replace(path, page(&title, &found.shown)?.as_bytes()).context("could not write the page")?;
+    }
+    write_json(arguments.results.as_deref(), &Value::Array(found.results))?;
+    let images: Vec<Value> = found.annotations.iter().map(|a| json!({"id": a["image_id"]})).collect();
+    let mut unique: Vec<Value> = Vec::new();
+    images.into_iter().for_each(|image| {
+        if unique.last() != Some(&image) {
+            unique.push(image);
+        }
+    });
+    write_json(
+        arguments.references.as_deref(),
+        &json!({"images": unique, "annotations": found.annotations}),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was written so far.
+struct Found {
+    shown: Vec<Captioned>,
+    results: Vec<Value>,
+    annotations: Vec<Value>,
+    images: usize,
+}
+
+impl Found {
+    fn take(&mut self, picture: Captioned, arguments: &CaptionArguments) {
+        report::line(&json!(picture).to_string());
+        self.images += 1;
+        let first = picture.captions.first().map_or("", |caption| caption.text.as_str());
+        if arguments.results.is_some() {
+            self.results.push(json!({"image_id": picture.key, "caption": first}));
+        }
+        if arguments.references.is_some() {
+            for text in &picture.references {
+                let id = self.annotations.len();
+                self.annotations.push(json!({"image_id": picture.key, "id": id, "caption": text}));
+            }
+        }
+        if picture.thumbnail.is_some() {
+            self.shown.push(picture);
+        }
+    }
+}
+
+/// The overrides of the run's `[decode]`: those given, and `--n`.
+fn overrides(arguments: &CaptionArguments, folder: &Path) -> Result<Vec<String>> {
+    let mut overrides = arguments.overrides.clone();
+    let Some(n) = arguments.n else { return Ok(overrides) };
+    overrides.push(format!("decode.candidates={n}"));
+    let is_set = |key: &str| arguments.overrides.iter().any(|given| given.trim_start().starts_with(key));
+    let decode = trainer::run::read_config(folder)?.decode;
+    if n > 1 && decode.method == trainer::config::DecodeMethod::Greedy && !is_set("decode.method") {
+        overrides.push("decode.method=sample".into());
+    }
+    if decode.method == trainer::config::DecodeMethod::Beam
+        && usize::from(n) > decode.beams
+        && !is_set("decode.beams")
+    {
+        overrides.push(format!("decode.beams={n}"));
+    }
+    Ok(overrides)
+}
+
+/// The pictures of a file or a folder.
+fn files(input: &Path) -> Result<Vec<PathBuf>> {
+    if input.is_dir() {
+        let files = imagefolder::pictures(input)?;
+        if files.is_empty() {
+            bail!("{} has no JPEG or PNG files in it, and is no data set (no dataset.json)", input.display());
+        }
+        return Ok(files);
+    }
+    Ok(vec![input.to_path_buf()])
+}
+
+fn write_json(path: Option<&Path>, value: &Value) -> Result<()> {
+    match path {
+        Some(path) => {
+            fsync::replace(path, format!("{value:#}\n").as_bytes()).context("could not write the results")
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,146 @@
+//! A captioner in the loop: what the tower saw and captions in, captions and their scores out.
+
+use super::{At, Job, Outcome, Parts, Reporter, Task, captions_of, go};
+use crate::captioner::{Author, CaptionBatch, CaptionModel, Captioned, Tower, page, tower_view};
+use crate::config::Config;
+use crate::data::{self, Tensors};
+use crate::error::{Error, Result};
+use crate::fsync;
+use crate::metrics::{self, CaptionRow, ValRow};
+use crate::run::RunFolder;
+use crate::step::{CaptionTrainee, TrainState};
+use crate::tokenizer::Tokenizer;
+use candle_core::Device;
+use loader::{Batch, Loader};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Pictures of the validation view whose captions are kept at every evaluation.
+const SHOWN: usize = 16;
+
+/// Trains a captioner.
+pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
+    let config = job.config;
+    let device = config.train.open_device()?;
+    let tower = Tower::open(config, job.run, &device)?;
+    let view = tower_view(config, &tower);
+    let loader = data::open_train(&view, job.data)?;
+    let val = data::open_eval(&view, job.data, &config.data.val_split, config.data.val_fraction)?;
+    let run = RunFolder::open(job.run, job.resume)?;
+    let tokenizer = run.tokenizer(&config.tokenizer, || captions_of(&loader))?;
+    let total = config.total_steps(loader.batch_count());
+    let model = CaptionModel::new(config, &tower, tokenizer.vocab_size(), &device)
+        .and_then(|model| CaptionTrainee::new(model, &device))
+        .map_err(Error::tensor("build the captioner"))?;
+    let model = TrainState::of(model, config, total)?;
+    let tensors = Tensors::new(&view, &loader, &tokenizer, &device)?;
+    let task =
+        Captioning { config, tensors, tower: &tower, val: &val, tokenizer: &tokenizer, device: &device };
+    let frozen = BTreeMap::from([("the image tower".to_owned(), tower.digest().to_owned())]);
+    let parts = Parts {
+        run: &run,
+        loader: &loader,
+        tokenizer: &tokenizer,
+        frozen: &frozen,
+        task: &task,
+        model,
+        total,
+    };
+    go(job, parts, reporter)
+}
+
+/// Pictures and what is written of them.
+struct Captioning<'a> {
+    config: &'a Config,
+    tensors: Tensors<'a>,
+    tower: &'a Tower,
+    val: &'a Loader,
+    tokenizer: &'a Tokenizer,
+    device: &'a Device,
+}
+
+impl Task for Captioning<'_> {
+    type Model = CaptionTrainee;
+
+    fn prepare(&self, batch: &Batch) -> Result<CaptionBatch> {
+        let seen = self.tower.see(&self.tensors.pixels(batch, batch.len())?)?;
+        let length = self.config.caption.context_length;
+        CaptionBatch::new(seen.features, &self.tensors.drawn(batch), self.tokenizer, length, self.device)
+    }
+
+    fn evaluate(&self, model: &CaptionTrainee, at: &At<'_>) -> Result<ValRow> {
+        let config = self.config;
+        let limit = Some(config.train.eval_limit).filter(|limit| *limit > 0);
+        let author = Author {
+            config,
+            model: model.plain(),
+            tower: self.tower,
+            tokenizer: self.tokenizer,
+            device: self.device,
+            reranks: config.decode.candidates > 1,
+            thumbnails: SHOWN,
+        };
+        let mut pictures = Vec::new();
+        let loss = author.caption(self.val, limit, &mut |picture| {
+            pictures.push(picture);
+            Ok(())
+        })?;
+        keep_samples(at, &pictures[..pictures.len().min(SHOWN)])?;
+        Ok(ValRow {
+            step: at.step,
+            epoch: at.epoch,
+            samples_seen: at.samples_seen,
+            split: config.data.val_split.clone(),
+            images: pictures.len(),
+            captions: pictures.iter().map(|picture| picture.captions.len()).sum(),
+            image_to_text: None,
+            text_to_image: None,
+            caption: Some(scores(&pictures)),
+            loss: loss.mean().map(|loss| loss as f32),
+            averaged: at.averaged,
+            time: metrics::now(),
+        })
+    }
+
+    fn keep(&self, run: &Path) -> Result<()> {
+        self.tower.keep(run)
+    }
+}
+
+/// Writes what is said of the first pictures of the view, the same at every evaluation, as JSON lines and as a page.
+fn keep_samples(at: &At<'_>, pictures: &[Captioned]) -> Result<()> {
+    let io = || Error::io("write the samples of an evaluation");
+    let folder = at.run.join("samples");
+    fs_err::create_dir_all(&folder).map_err(io())?;
+    let mut lines = String::new();
+    for picture in pictures {
+        let line = serde_json::to_string(picture)
+            .map_err(|e| Error::DamagedFile { path: folder.clone(), reason: e.to_string() })?;
+        lines.push_str(&line);
+        lines.push('\n');
+    }
+    let name = format!("step-{:08}", at.step);
+    fsync::replace(&folder.join(format!("{name}.jsonl")), lines.as_bytes()).map_err(io())?;
+    let page = page(&format!("{}, step {}", at.run.display(), at.step), pictures)?;
+    fsync::replace(&folder.join(format!("{name}.html")), page.as_bytes()).map_err(io())
+}
+
+fn scores(pictures: &[Captioned]) -> CaptionRow {
+    let first: Vec<_> = pictures.iter().filter_map(|picture| picture.captions.first()).collect();
+    let count = first.len().max(1) as f64;
+    let mean = |value: &dyn Fn(usize) -> Option<f64>| {
+        let values: Vec<f64> = (0..first.len()).filter_map(value).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    CaptionRow {
+        cider: 0.0,
+        bleu_4: 0.0,
+        rouge_l: 0.0,
+        image_proximity: mean(&|i| first[i].image_proximity),
+        text_proximity: mean(&|i| pictures[i].text_proximity),
+        repeated_bigrams: 0.0,
+        distinct_1: 0.0,
+        length: first.iter().map(|caption| caption.tokens as f64).sum::<f64>() / count,
+        without_end: first.iter().filter(|caption| !caption.has_ended).count() as f64 / count,
+    }
+}

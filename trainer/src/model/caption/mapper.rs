@@ -1,0 +1,161 @@
+//! From image features to the first tokens of a decoder.
+//!
+//! One row a picture becomes k tokens, by one matrix, by two with a non-linearity, or by a transformer over the row's
+//! k images and k learned queries (Mokady et al. 2021). A row a patch becomes a token each, or k tokens through the
+//! queries of a transformer.
+
+use crate::config::{ImageFeatures, MapperConfig, MapperKind};
+use crate::init::Init;
+use crate::model::params::ParamSpec;
+use crate::model::transformer::{BlockInit, LAYER_NORM_EPS, Transformer, specs as block_specs};
+use crate::ops::{Activation, BlockShape, GradSink, activate, layer_norm, linear};
+use candle_core::{Result, Tensor, bail};
+
+/// Where image features come from and go to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MapperSizes {
+    /// Which network.
+    pub config: MapperConfig,
+    /// What the tower hands on.
+    pub features: ImageFeatures,
+    /// Rows a picture that come in.
+    pub rows: usize,
+    /// Numbers of a row that comes in.
+    pub inputs: usize,
+    /// Numbers of a token that goes out.
+    pub width: usize,
+}
+
+impl MapperSizes {
+    /// Tokens that go out for a picture.
+    pub fn tokens(&self) -> usize {
+        match (self.features, self.config.kind) {
+            (ImageFeatures::Patches, MapperKind::Linear | MapperKind::Mlp) => self.rows,
+            _ => self.config.tokens,
+        }
+    }
+
+    /// Tokens that one row becomes before a transformer.
+    fn fan(&self) -> usize {
+        match self.features {
+            ImageFeatures::Vector => self.config.tokens,
+            ImageFeatures::Patches => 1,
+        }
+    }
+
+    /// Units between the two matrices of an MLP: half of what goes out, as published.
+    fn hidden(&self) -> usize {
+        (self.fan() * self.width / 2).max(self.width)
+    }
+}
+
+/// The parameters of a mapper, in order.
+pub(super) fn specs(sizes: &MapperSizes) -> Vec<ParamSpec> {
+    let (inputs, outputs) = (sizes.inputs, sizes.fan() * sizes.width);
+    let mut specs = Vec::new();
+    let mut layer = |name: &str, inputs: usize, outputs: usize| {
+        let bound = Init::Uniform((inputs as f64).sqrt().recip());
+        specs.push(ParamSpec::new(format!("mapper.{name}.weight"), &[outputs, inputs], bound));
+        specs.push(ParamSpec::new(format!("mapper.{name}.bias"), &[outputs], bound));
+    };
+    match sizes.config.kind {
+        MapperKind::Linear => layer("proj", inputs, outputs),
+        MapperKind::Mlp => {
+            layer("c_fc", inputs, sizes.hidden());
+            layer("c_proj", sizes.hidden(), outputs);
+        }
+        MapperKind::Transformer => {
+            layer("proj", inputs, outputs);
+            let width = sizes.width;
+            specs.push(ParamSpec::new("mapper.queries", &[sizes.config.tokens, width], Init::Normal(0.02)));
+            specs.extend(block_specs("mapper.", sizes.config.layers, width, 4 * width, BlockInit::Scaled));
+            specs.push(ParamSpec::new("mapper.ln_final.weight", &[width], Init::Constant(1.0)));
+            specs.push(ParamSpec::new("mapper.ln_final.bias", &[width], Init::Constant(0.0)));
+        }
+    }
+    specs
+}
+
+/// The layers of a mapper.
+#[derive(Clone, Debug)]
+enum Layers {
+    Linear([Tensor; 2]),
+    Mlp { c_fc: [Tensor; 2], c_proj: [Tensor; 2] },
+    Transformer { proj: [Tensor; 2], queries: Tensor, blocks: Transformer, ln_final: [Tensor; 2] },
+}
+
+/// A mapper.
+#[derive(Clone, Debug)]
+pub struct Mapper {
+    sizes: MapperSizes,
+    layers: Layers,
+}
+
+impl Mapper {
+    /// Takes its parameters from `lookup` by full name.
+    pub(super) fn new(
+        sizes: &MapperSizes,
+        sink: &GradSink,
+        lookup: &dyn Fn(&str) -> Result<Tensor>,
+    ) -> Result<Self> {
+        let pair = |name: &str| -> Result<[Tensor; 2]> {
+            Ok([lookup(&format!("mapper.{name}.weight"))?, lookup(&format!("mapper.{name}.bias"))?])
+        };
+        let layers = match sizes.config.kind {
+            MapperKind::Linear => Layers::Linear(pair("proj")?),
+            MapperKind::Mlp => Layers::Mlp { c_fc: pair("c_fc")?, c_proj: pair("c_proj")? },
+            MapperKind::Transformer => {
+                let shape = BlockShape {
+                    heads: sizes.config.heads,
+                    causal: false,
+                    activation: Activation::Gelu,
+                    eps: LAYER_NORM_EPS,
+                    recompute: false,
+                };
+                Layers::Transformer {
+                    proj: pair("proj")?,
+                    queries: lookup("mapper.queries")?,
+                    blocks: Transformer::new("mapper.", sizes.config.layers, shape, sink, lookup)?,
+                    ln_final: pair("ln_final")?,
+                }
+            }
+        };
+        Ok(Self { sizes: sizes.clone(), layers })
+    }
+
+    /// Whether blocks run forward again in the backward pass.
+    pub(super) fn set_recompute(&mut self, recompute: bool) {
+        if let Layers::Transformer { blocks, .. } = &mut self.layers {
+            blocks.set_recompute(recompute);
+        }
+    }
+
+    /// Tokens (B, k, D) of image features (B, rows, inputs).
+    ///
+    /// # Errors
+    /// When the features are of another shape.
+    pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        let MapperSizes { rows, inputs, width, .. } = self.sizes;
+        let batch = features.dim(0)?;
+        if features.dims()[1..] != [rows, inputs] {
+            bail!("mapper: expected features of {rows}×{inputs}, got {:?}", features.shape())
+        }
+        let through = |x: &Tensor, [weight, bias]: &[Tensor; 2]| linear(x, weight, Some(bias));
+        let fanned = |x: Tensor| x.reshape((batch, rows * self.sizes.fan(), width));
+        match &self.layers {
+            Layers::Linear(proj) => fanned(through(features, proj)?),
+            Layers::Mlp { c_fc, c_proj } => {
+                let hidden = activate(&through(features, c_fc)?, Activation::Gelu)?;
+                fanned(through(&hidden, c_proj)?)
+            }
+            Layers::Transformer { proj, queries, blocks, ln_final } => {
+                let seen = fanned(through(features, proj)?)?;
+                let (count, _) = queries.dims2()?;
+                let queries = queries.unsqueeze(0)?.broadcast_as((batch, count, width))?.contiguous()?;
+                let tokens = blocks.forward(Tensor::cat(&[&seen, &queries], 1)?)?;
+                let last = tokens.narrow(1, seen.dim(1)?, count)?.contiguous()?;
+                layer_norm(&last, &ln_final[0], &ln_final[1], LAYER_NORM_EPS)
+            }
+        }
+    }
+}
