@@ -63,7 +63,7 @@ pub fn attention(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
 
 simd! {
     /// Turns rows of scores into probabilities; with `causal`, row r keeps its first r + 1 entries.
-    fn softmax_rows(scores: &mut [f32], tokens: usize, causal: bool) {
+    pub(crate) fn softmax_rows(scores: &mut [f32], tokens: usize, causal: bool) {
         for (position, row) in scores.chunks_exact_mut(tokens).enumerate() {
             let (seen, hidden) = row.split_at_mut(if causal { position + 1 } else { tokens });
             hidden.fill(0.0);
@@ -81,7 +81,7 @@ simd! {
 
 simd! {
     /// `ds = p ∘ (dp − rowsum(p ∘ dp))`, in place of `dp`.
-    fn softmax_backward(p: &[f32], dp: &mut [f32], tokens: usize) {
+    pub(crate) fn softmax_backward(p: &[f32], dp: &mut [f32], tokens: usize) {
         for (p, dp) in p.chunks_exact(tokens).zip(dp.chunks_exact_mut(tokens)) {
             let mean = dot(p, dp);
             for (dp, p) in dp.iter_mut().zip(p) {

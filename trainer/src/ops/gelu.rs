@@ -20,6 +20,10 @@ pub enum Activation {
     Gelu,
     /// `x·σ(1.702x)`, of the models that OpenAI released.
     QuickGelu,
+    /// `x/2·(1 + tanh(√(2/π)·(x + 0.044715x³)))`, of GPT-2.
+    GeluTanh,
+    /// `x·σ(x)`, of llama.
+    Silu,
 }
 
 /// Applies an activation element by element.
@@ -36,6 +40,11 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
             // σ(z) = (1 + tanh(z/2))/2, whose derivative has no overflow.
             x * (((x * 0.851)?.tanh()? + 1.0)? * 0.5)?
         }
+        Activation::GeluTanh => {
+            let u = ((x + (x.powf(3.0)? * 0.044_715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
+            x * ((u.tanh()? + 1.0)? * 0.5)?
+        }
+        Activation::Silu => x * (((x * 0.5)?.tanh()? + 1.0)? * 0.5)?,
     }
 }
 
@@ -95,11 +104,57 @@ simd! {
     }
 }
 
+/// GPT-2's argument: `√(8/π)·(x + 0.044715x³)`, as `(1 + tanh(u/2))/2 = σ(u)`.
+#[inline(always)]
+fn tanh_argument(x: f32) -> (f32, f32) {
+    const SCALE: f32 = 1.595_769_1;
+    (SCALE * (x + 0.044_715 * x * x * x), SCALE * (1.0 + 3.0 * 0.044_715 * x * x))
+}
+
+simd! {
+    fn gelu_tanh_forward(x: &[f32], out: &mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = x * sigmoid(tanh_argument(*x).0);
+        }
+    }
+}
+
+simd! {
+    fn gelu_tanh_both(x: &[f32], out: &mut [f32], grad: &mut [f32]) {
+        for ((out, grad), x) in out.iter_mut().zip(grad).zip(x) {
+            let (u, du) = tanh_argument(*x);
+            let s = sigmoid(u);
+            *out = x * s;
+            *grad *= s + x * s * (1.0 - s) * du;
+        }
+    }
+}
+
+simd! {
+    fn silu_forward(x: &[f32], out: &mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = x * sigmoid(*x);
+        }
+    }
+}
+
+simd! {
+    fn silu_both(x: &[f32], out: &mut [f32], grad: &mut [f32]) {
+        for ((out, grad), x) in out.iter_mut().zip(grad).zip(x) {
+            let s = sigmoid(*x);
+            *out = x * s;
+            *grad *= s + x * s * (1.0 - s);
+        }
+    }
+}
+
 /// Writes the activation of `x` to `out`.
 pub(crate) fn forward(activation: Activation, x: &[f32], out: &mut [f32]) {
     match activation {
         Activation::Gelu => gelu_forward(x, out),
         Activation::QuickGelu => quick_gelu_forward(x, out),
+        Activation::GeluTanh => gelu_tanh_forward(x, out),
+        Activation::Silu => silu_forward(x, out),
     }
 }
 
@@ -108,6 +163,8 @@ pub(crate) fn forward_and_backward(activation: Activation, x: &[f32], out: &mut 
     match activation {
         Activation::Gelu => gelu_both(x, out, grad),
         Activation::QuickGelu => quick_gelu_both(x, out, grad),
+        Activation::GeluTanh => gelu_tanh_both(x, out, grad),
+        Activation::Silu => silu_both(x, out, grad),
     }
 }
 

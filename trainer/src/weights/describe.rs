@@ -128,6 +128,8 @@ fn hidden_act(activation: Activation) -> &'static str {
     match activation {
         Activation::Gelu => "gelu",
         Activation::QuickGelu => "quick_gelu",
+        Activation::GeluTanh => "gelu_new",
+        Activation::Silu => "silu",
     }
 }
 
