@@ -86,6 +86,7 @@ pub use error::{Error, Place, Result};
 pub use groups::Distinct;
 pub use history::History;
 pub use loader::{Epoch, Loader, open_dataset};
+pub use memory::available_bytes as available_memory;
 pub use order::Order;
 pub use parts::{Draws, Origin, Part};
 pub use plan::Remainder;

@@ -23,8 +23,9 @@ fn choose(bytes: f64, available: Option<u64>) -> Order {
     }
 }
 
-/// Bytes that the page cache could take: what the system calls available, or what a control group leaves.
-fn available_bytes() -> Option<u64> {
+/// Bytes that this process could still take: what the system calls available, or what a control group leaves; none
+/// where the system does not tell.
+pub fn available_bytes() -> Option<u64> {
     let available = meminfo(&fs_err::read_to_string("/proc/meminfo").ok()?)?;
     let groups = fs_err::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits =

@@ -21,6 +21,7 @@ pub mod hub;
 pub mod imagefolder;
 pub mod init;
 pub mod ledger;
+pub mod lm;
 pub mod loss;
 pub mod metrics;
 pub mod model;

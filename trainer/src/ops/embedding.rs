@@ -40,6 +40,19 @@ pub fn embedding(input_ids: &Tensor, table: &Tensor, positions: &Tensor, sink: &
     rows.broadcast_add(&positions.narrow(0, 0, tokens)?)
 }
 
+/// Rows of a frozen `table` (V, D) for `input_ids` (B, T): (B, T, D), with no gradient.
+///
+/// # Errors
+/// When an id is not below V.
+pub fn embedding_rows(input_ids: &Tensor, table: &Tensor) -> Result<Tensor> {
+    let ((batch, tokens), (vocab, width)) = (input_ids.dims2()?, table.dims2()?);
+    let ids = input_ids.to_dtype(DType::U32)?.flatten_all()?;
+    if let Some(id) = ids.to_vec1::<u32>()?.iter().find(|id| **id as usize >= vocab) {
+        bail!("embedding: token id {id} is outside the vocabulary of {vocab}")
+    }
+    table.detach().index_select(&ids, 0)?.reshape((batch, tokens, width))
+}
+
 struct Embedding {
     ids: Vec<u32>,
     batch: usize,

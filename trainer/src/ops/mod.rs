@@ -43,7 +43,7 @@ pub use block::{BlockParams, BlockShape, residual_block_at, residual_blocks};
 pub use bottleneck::{BottleneckParams, ConvNorm};
 pub use conv::conv2d;
 pub use cross_entropy::{cross_entropy, smoothed_cross_entropy};
-pub use embedding::embedding;
+pub use embedding::{embedding, embedding_rows};
 pub use gelu::{Activation, activate};
 pub use layer_norm::layer_norm;
 pub use linear::linear;

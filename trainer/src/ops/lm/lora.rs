@@ -44,7 +44,6 @@ impl LmLinear {
         let (outputs, inputs) = self.weight.dims2()?;
         Ok((inputs, outputs))
     }
-
 }
 
 /// How corrections are applied in one pass.

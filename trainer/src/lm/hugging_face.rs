@@ -1,0 +1,169 @@
+//! A folder of Hugging Face's: `config.json`, safetensors in one file or several, `tokenizer.json`.
+
+use super::load::Tensors;
+use super::{Kind, LmSizes};
+use crate::error::{Error, Result};
+use crate::ops::Activation;
+use candle_core::{Device, Tensor};
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// What a name may begin with, longer than the names here.
+const PREFIXES: [&str; 2] = ["model.", "transformer."];
+
+/// An opened folder.
+pub(super) struct HuggingFace {
+    folder: PathBuf,
+    pub(super) sizes: LmSizes,
+    pub(super) digest: String,
+    tensors: HashMap<String, Tensor>,
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let bytes = fs_err::read(path).map_err(Error::io("read the language model"))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::Weights { path: path.to_path_buf(), reason: format!("it is no JSON: {e}") })
+}
+
+/// The files of weights beside `config`; `fetch` brings the index of several from where the configuration came.
+pub(super) fn files_of(config: &Path, fetch: &mut dyn FnMut(&str) -> Result<PathBuf>) -> Result<Vec<String>> {
+    let beside = |name: &str| config.with_file_name(name);
+    if beside(WEIGHTS).exists() || fetch(WEIGHTS).is_ok() {
+        return Ok(vec![WEIGHTS.to_owned()]);
+    }
+    let index = if beside(INDEX).exists() { beside(INDEX) } else { fetch(INDEX)? };
+    let found = read_json(&index)?;
+    let names: BTreeSet<String> = found["weight_map"]
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.values().filter_map(Value::as_str))
+        .map(str::to_owned)
+        .collect();
+    let is_plain = |name: &String| Path::new(name).file_name().is_some_and(|last| last == name.as_str());
+    if names.is_empty() || !names.iter().all(is_plain) {
+        let reason = "it names no files of weights in its own folder".to_owned();
+        return Err(Error::Weights { path: index, reason });
+    }
+    Ok(names.into_iter().collect())
+}
+
+impl HuggingFace {
+    /// Reads sizes and weights.
+    pub(super) fn open(folder: &Path, device: &Device) -> Result<Self> {
+        let path = folder.join(CONFIG);
+        let config = read_json(&path)?;
+        let fail = |reason: String| Error::Weights { path: path.clone(), reason };
+        let mut absent = |name: &str| Err(fail(format!("there is no {name} beside it")));
+        let files = files_of(&path, &mut absent)?;
+        let (mut hasher, mut tensors) = (blake3::Hasher::new(), HashMap::new());
+        for file in &files {
+            let path = folder.join(file);
+            let bytes = fs_err::read(&path).map_err(Error::io("read the language model"))?;
+            hasher.update(&bytes);
+            let read = candle_core::safetensors::load_buffer(&bytes, device)
+                .map_err(|e| Error::Weights { path, reason: format!("it is no safetensors file: {e}") })?;
+            for (name, tensor) in read {
+                let bare = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name);
+                tensors.insert(bare.to_owned(), tensor);
+            }
+        }
+        let sizes = sizes(&config, tensors.contains_key("lm_head.weight")).map_err(fail)?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            sizes,
+            digest: hasher.finalize().to_hex().to_string(),
+            tensors,
+        })
+    }
+
+    /// The bytes of the tokenizer.
+    pub(super) fn tokenizer(&self) -> Result<Vec<u8>> {
+        let path = self.folder.join(TOKENIZER);
+        if !path.exists() {
+            let reason = "there is none; give another with caption.lm.tokenizer".to_owned();
+            return Err(Error::Tokenizer { name: path.display().to_string(), reason });
+        }
+        fs_err::read(path).map_err(Error::io("read the tokenizer"))
+    }
+}
+
+impl Tensors for HuggingFace {
+    fn find(&mut self, name: &str) -> Result<Option<Tensor>> {
+        // Taken out, so that no weight is in memory twice.
+        Ok(self.tensors.remove(name))
+    }
+
+    fn fail(&self, reason: String) -> Error {
+        Error::Weights { path: self.folder.clone(), reason }
+    }
+}
+
+fn sizes(config: &Value, has_output: bool) -> std::result::Result<LmSizes, String> {
+    let kind = match config["model_type"].as_str() {
+        Some("llama") => Kind::Llama,
+        Some("gpt2") => Kind::Gpt2,
+        other => return Err(format!("its model_type is {other:?}; llama and gpt2 are known here")),
+    };
+    let find = |key: &str| config[key].as_u64().and_then(|n| usize::try_from(n).ok());
+    let get = |key: &str| find(key).ok_or(format!("it does not say {key}"));
+    let number = |key: &str, default: f64| config[key].as_f64().unwrap_or(default);
+    let activation = |key: &str| match config[key].as_str() {
+        Some("silu" | "swish") => Ok(Activation::Silu),
+        Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+        Some("gelu") => Ok(Activation::Gelu),
+        other => Err(format!("its {key} is {other:?}, which is not known here")),
+    };
+    match kind {
+        Kind::Llama => {
+            let scaled = [&config["rope_scaling"], &config["rope_parameters"]];
+            let scaling = |of: &Value| {
+                let word = of["rope_type"].as_str().or(of["type"].as_str());
+                word.filter(|word| *word != "default").map(str::to_owned)
+            };
+            if let Some(word) = scaled.into_iter().find_map(scaling) {
+                return Err(format!("its rotations are scaled ({word}), which is not known here"));
+            }
+            let theta = config["rope_parameters"]["rope_theta"].as_f64();
+            let heads = get("num_attention_heads")?;
+            Ok(LmSizes {
+                kind,
+                vocab_size: get("vocab_size")?,
+                context_length: get("max_position_embeddings")?,
+                width: get("hidden_size")?,
+                layers: get("num_hidden_layers")?,
+                heads,
+                groups: find("num_key_value_heads").unwrap_or(heads),
+                head_width: find("head_dim").unwrap_or(0),
+                hidden: get("intermediate_size")?,
+                eps: number("rms_norm_eps", 1e-6),
+                rope_theta: theta.unwrap_or(number("rope_theta", 10_000.0)),
+                activation: activation("hidden_act")?,
+                is_tied: config["tie_word_embeddings"].as_bool().unwrap_or(!has_output) || !has_output,
+            })
+        }
+        Kind::Gpt2 => {
+            let (width, heads) = (get("n_embd")?, get("n_head")?);
+            Ok(LmSizes {
+                kind,
+                vocab_size: get("vocab_size")?,
+                context_length: get("n_positions").or_else(|_| get("n_ctx"))?,
+                width,
+                layers: get("n_layer")?,
+                heads,
+                groups: heads,
+                head_width: 0,
+                hidden: find("n_inner").unwrap_or(4 * width),
+                eps: number("layer_norm_epsilon", 1e-5),
+                rope_theta: 0.0,
+                activation: activation("activation_function")?,
+                is_tied: true,
+            })
+        }
+    }
+}

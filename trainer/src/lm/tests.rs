@@ -1,0 +1,3 @@
+//! Both families from both kinds of files, and files that are none.
+
+use super::*;
