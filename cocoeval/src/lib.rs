@@ -1,0 +1,5 @@
+//! Caption metrics that equal pycocoevalcap's.
+
+mod tokenizer;
+
+pub use tokenizer::{tokenize, tokenize_joined};

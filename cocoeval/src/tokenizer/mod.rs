@@ -1,0 +1,88 @@
+//! Captions to tokens, as pycocoevalcap's `PTBTokenizer` has them: lower case, without marks of punctuation.
+//!
+//! The reference is the tokenizer of Stanford CoreNLP 3.4.1 with the options `-preserveLines -lowerCase`, after
+//! which pycocoevalcap takes out a list of tokens. This module is written anew: rules of our own whose matches were
+//! compared with the reference's by walking both automata side by side. It leaves out what captions have no use for:
+//! offsets into the text, the original spelling, other options, other languages.
+//!
+//! Where the reference's answer depends on the caption that happens to follow in the same run (its rules see across
+//! the end of a line), this one answers as if a line in lower case followed. A character that would end a line in
+//! the middle of a caption counts as a space here; there it shifts all captions behind it.
+
+mod abbreviations;
+mod actions;
+mod automaton;
+mod chars;
+mod rules;
+
+use std::cell::RefCell;
+
+use regex_automata::hybrid::dfa::Cache;
+
+use self::automaton::Automaton;
+
+/// Tokens that pycocoevalcap takes out. Brackets are in its list in upper case, so they stay.
+const REMOVED: [&str; 13] = ["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"];
+
+/// Calls `found` with each token of a caption, lower-cased, marks of punctuation left out.
+///
+/// A token can hold a no-break space (telephone numbers, tags), which pycocoevalcap's BLEU and CIDEr take for the
+/// border of two words: see [`words`].
+pub(crate) fn for_each_token(caption: &str, mut found: impl FnMut(&str)) {
+    thread_local! {
+        static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
+    }
+    let automaton = Automaton::get();
+    let mut lower = String::new();
+    let line = format!("{caption}\n");
+    CACHE.with_borrow_mut(|cache| {
+        let cache = cache.get_or_insert_with(|| automaton.cache());
+        let mut rest = line.as_str();
+        while let Some(matched) = automaton.longest(cache, rest) {
+            let (token, read) =
+                actions::token_of(matched.rule.action, matched.rule.split, &rest[..matched.end]);
+            if let Some(token) = token {
+                lower_case(&token, &mut lower);
+                if !REMOVED.contains(&lower.as_str()) {
+                    found(&lower);
+                }
+            }
+            rest = &rest[read..];
+        }
+    });
+}
+
+fn lower_case(token: &str, lower: &mut String) {
+    lower.clear();
+    if token.is_ascii() {
+        lower.push_str(token);
+        lower.make_ascii_lowercase();
+    } else {
+        lower.push_str(&token.to_lowercase());
+    }
+}
+
+/// The tokens of a caption: lower case, marks of punctuation left out.
+///
+/// Never fails: what is no token of any kind vanishes.
+///
+/// ```
+/// assert_eq!(cocoeval::tokenize("Two dogs can't swim, can they?"), ["two", "dogs", "ca", "n't", "swim", "can", "they"]);
+/// ```
+pub fn tokenize(caption: &str) -> Vec<String> {
+    let mut tokens = Vec::new();
+    for_each_token(caption, |token| tokens.push(token.to_owned()));
+    tokens
+}
+
+/// The tokens of a caption with one space between them: the string that pycocoevalcap hands to its metrics.
+pub fn tokenize_joined(caption: &str) -> String {
+    let mut joined = String::with_capacity(caption.len());
+    for_each_token(caption, |token| {
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(token);
+    });
+    joined
+}
