@@ -23,7 +23,7 @@ pub(super) fn token_of(action: Action, split: Split, text: &str) -> (Option<Cow<
         }
         Action::Replace(token) => Cow::Borrowed(token),
         Action::Word => without_soft_hyphens(text),
-        Action::Ampersand => Cow::Owned(replace_entity(text, "&amp;", "&")),
+        Action::Ampersand => Cow::Owned(ampersands(text)),
         Action::Currency => Cow::Owned(text.chars().map(currency).collect()),
         Action::Fraction => Cow::Borrowed(fraction(text)),
         Action::Spaced => Cow::Owned(text.replace(' ', "\u{A0}")),
@@ -75,21 +75,18 @@ fn without_soft_hyphens(text: &str) -> Cow<'_, str> {
     Cow::Owned(if rest.is_empty() { String::from("-") } else { rest })
 }
 
-/// `text` with an entity of ASCII replaced, in any case.
-fn replace_entity(text: &str, entity: &str, with: &str) -> String {
-    let mut replaced = String::with_capacity(text.len());
+/// `text` with `&` for its entity, in any case.
+fn ampersands(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let candidate = rest.get(..entity.len());
-        if candidate.is_some_and(|candidate| candidate.eq_ignore_ascii_case(entity)) {
-            replaced.push_str(with);
-            rest = &rest[entity.len()..];
-        } else {
-            replaced.push(first);
-            rest = &rest[first.len_utf8()..];
-        }
+    while let Some(at) = rest.find('&') {
+        let (before, found) = rest.split_at(at + 1);
+        plain.push_str(before);
+        let is_entity = found.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("amp;"));
+        rest = &found[if is_entity { 4 } else { 0 }..];
     }
-    replaced
+    plain.push_str(rest);
+    plain
 }
 
 fn currency(sign: char) -> &'static str {
@@ -126,8 +123,8 @@ fn bracketed(text: &str) -> String {
 /// Quotes as LaTeX writes them. A straight one says nothing of its side, so the rule does.
 fn quotes(text: &str, opens: bool) -> String {
     let (single, double) = if opens { ("`", "``") } else { ("'", "''") };
-    let text = replace_entity(text, "&apos;", "'");
-    let text = replace_entity(&text, "&quot;", "\"");
+    // In lower case only, though the rules take these entities in any.
+    let text = text.replace("&apos;", "'").replace("&quot;", "\"");
     let mut latex = String::with_capacity(text.len() + 1);
     for character in text.chars() {
         match character {

@@ -27,14 +27,14 @@ const REMOVED: [&str; 13] = ["''", "'", "``", "`", ".", "?", "!", ",", ":", "-",
 /// Calls `found` with each token of a caption, lower-cased, marks of punctuation left out.
 ///
 /// A token can hold a no-break space (telephone numbers, tags), which pycocoevalcap's BLEU and CIDEr take for the
-/// border of two words: see [`words`].
+/// border of two words.
 pub(crate) fn for_each_token(caption: &str, mut found: impl FnMut(&str)) {
     thread_local! {
         static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
     }
     let automaton = Automaton::get();
-    let mut lower = String::new();
     let line = format!("{caption}\n");
+    let (mut lower, mut last) = (String::new(), String::new());
     CACHE.with_borrow_mut(|cache| {
         let cache = cache.get_or_insert_with(|| automaton.cache());
         let mut rest = line.as_str();
@@ -42,14 +42,30 @@ pub(crate) fn for_each_token(caption: &str, mut found: impl FnMut(&str)) {
             let (token, read) =
                 actions::token_of(matched.rule.action, matched.rule.split, &rest[..matched.end]);
             if let Some(token) = token {
-                lower_case(&token, &mut lower);
-                if !REMOVED.contains(&lower.as_str()) {
-                    found(&lower);
+                if !is_removed(&last) {
+                    found(&last);
                 }
+                lower_case(&token, &mut lower);
+                std::mem::swap(&mut lower, &mut last);
             }
             rest = &rest[read..];
         }
     });
+    // The end of a line loses its white space, which a link may have taken for its own.
+    let last = last.trim_end_matches(is_python_space);
+    if !is_removed(last) {
+        found(last);
+    }
+}
+
+/// Whether pycocoevalcap leaves out a token.
+fn is_removed(token: &str) -> bool {
+    token.is_empty() || REMOVED.contains(&token)
+}
+
+/// White space to Python's `str.split()`.
+pub(crate) fn is_python_space(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '\u{1C}'..='\u{1F}')
 }
 
 fn lower_case(token: &str, lower: &mut String) {
