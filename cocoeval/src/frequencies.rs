@@ -181,7 +181,7 @@ mod tests {
             References::new([(1.into(), vec!["A dog.", "a dog runs"]), (2.into(), vec!["A cat!"])]);
         let counted = DocumentFrequencies::of(&references);
         assert_eq!((counted.images, counted.df["a"], counted.df["a dog"]), (2, 2, 1));
-        assert_eq!(counted.df.len(), 7, "{:?}", counted.df);
+        assert_eq!(counted.df.len(), 8, "{:?}", counted.df);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("df.json");
         counted.write(&path).unwrap();
