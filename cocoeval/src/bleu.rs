@@ -30,16 +30,12 @@ impl BleuCounts {
     pub(crate) fn of(hypothesis: &Grams, references: &[Grams]) -> Self {
         let length = hypothesis.length();
         let closest = references.iter().map(Grams::length).min_by_key(|&of| (of.abs_diff(length), of));
-        let mut counts = Self {
-            length: length as u64,
-            reference_length: closest.unwrap_or(0) as u64,
-            ..Self::default()
-        };
+        let mut counts =
+            Self { length: length as u64, reference_length: closest.unwrap_or(0) as u64, ..Self::default() };
         for order in 1..=ORDERS {
             counts.guess[order - 1] = (length + 1).saturating_sub(order) as u64;
             for &(gram, count) in &hypothesis.all()[hypothesis.range(order)] {
-                let in_reference =
-                    |of: &Grams| of.place(gram).map_or(0, |place| of.all()[place].1);
+                let in_reference = |of: &Grams| of.place(gram).map_or(0, |place| of.all()[place].1);
                 let most = references.iter().map(in_reference).max().unwrap_or(0);
                 counts.correct[order - 1] += u64::from(count.min(most));
             }

@@ -227,7 +227,8 @@ impl Hypotheses {
 }
 
 const LIST: &str = "a list of images with an `id`";
-const OBJECT_OF_LISTS: &str = "a list in an object (`{\"annotations\": [{\"image_id\": …, \"caption\": …}]}`)";
+const OBJECT_OF_LISTS: &str =
+    "a list in an object (`{\"annotations\": [{\"image_id\": …, \"caption\": …}]}`)";
 const LIST_OF_RESULTS: &str = "a list of results (`[{\"image_id\": …, \"caption\": …}]`)";
 
 fn read_json(path: &Path, doing: &'static str) -> Result<Value, CocoevalError> {
@@ -241,7 +242,12 @@ struct Form<'a> {
 }
 
 impl Form<'_> {
-    fn list<'v>(&self, value: &'v Value, at: &str, expected: &'static str) -> Result<&'v Vec<Value>, CocoevalError> {
+    fn list<'v>(
+        &self,
+        value: &'v Value,
+        at: &str,
+        expected: &'static str,
+    ) -> Result<&'v Vec<Value>, CocoevalError> {
         value.as_array().ok_or_else(|| self.error(value, at.to_owned(), expected))
     }
 
@@ -271,5 +277,89 @@ impl Form<'_> {
             other => other.to_string().chars().take(80).collect(),
         };
         CocoevalError::Form { path: self.path.to_owned(), at, found, expected }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a file and keeps its folder.
+    fn file(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("captions.json");
+        fs_err::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    fn references(text: &str) -> Result<References, CocoevalError> {
+        let (_folder, path) = file(text);
+        References::read(&path)
+    }
+
+    fn hypotheses(text: &str) -> Result<Hypotheses, CocoevalError> {
+        let (_folder, path) = file(text);
+        Hypotheses::read(&path)
+    }
+
+    #[test]
+    fn images_are_in_the_order_of_their_list() {
+        let found = references(
+            r#"{"images": [{"id": 2}, {"id": "x"}, {"id": 9}],
+                "annotations": [{"image_id": "x", "caption": "c"}, {"image_id": 2, "caption": "a"},
+                                {"image_id": "x", "caption": "d"}]}"#,
+        )
+        .unwrap();
+        let ids: Vec<String> = found.images().iter().map(|image| image.id.to_string()).collect();
+        assert_eq!(ids, ["2", "\"x\""]);
+        assert_eq!(found.get(&"x".into()).unwrap(), ["c", "d"]);
+        assert_eq!(found.without_captions(), [9.into()]);
+        let unlisted = references(r#"{"annotations": [{"image_id": 3, "caption": "a"}]}"#).unwrap();
+        assert_eq!(unlisted.images().len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let told = |error: CocoevalError, parts: &[&str]| {
+            let text = error.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        };
+        let of = |text| references(text).unwrap_err();
+        told(of("{"), &["captions.json is not JSON"]);
+        told(of("[]"), &["annotations is missing or null", "\"annotations\""]);
+        told(of(r#"{"images": 1, "annotations": []}"#), &["images is 1", "a list of images"]);
+        told(
+            of(r#"{"annotations": [{"image_id": 1.5, "caption": "a"}]}"#),
+            &["annotations[0].image_id is 1.5"],
+        );
+        told(of(r#"{"annotations": [{"image_id": 1}]}"#), &["annotations[0].caption is missing or null"]);
+        told(
+            of(r#"{"images": [], "annotations": [{"image_id": 1, "caption": "a"}]}"#),
+            &["image 1", "does not list"],
+        );
+        let of = |text| hypotheses(text).unwrap_err();
+        told(of("{}"), &["the file is an object", "a list of results"]);
+        told(of(r#"[{"image_id": 1, "caption": "a"}, {"caption": "a"}]"#), &["[1].image_id is missing"]);
+        told(
+            of(r#"[{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}]"#),
+            &["image 1 has more than one hypothesis"],
+        );
+        let missing = Hypotheses::read(Path::new("no/such/file.json")).unwrap_err();
+        told(missing, &["could not read the hypotheses"]);
+    }
+
+    #[test]
+    fn images_that_one_side_lacks() {
+        let references = References::new([(1.into(), vec!["a"]), (2.into(), vec!["b"]), (3.into(), vec![])]);
+        let of = |ids: &[ImageId]| Hypotheses::new(ids.iter().map(|id| (id.clone(), "a")));
+        assert_eq!(of(&[2.into()]).missing(&references), [1.into()]);
+        let error = of(&[1.into(), 7.into(), 8.into()]).check_known(&references).unwrap_err().to_string();
+        assert!(
+            error.starts_with("2 hypotheses are for images that have no reference, the first is image 7;")
+        );
+        let error = of(&["1".into()]).check_known(&references).unwrap_err().to_string();
+        assert!(error.contains("as a number, the other as a string"), "{error}");
+        let error = of(&[3.into()]).check_known(&references).unwrap_err().to_string();
+        assert!(error.contains("listed, but without captions"), "{error}");
     }
 }

@@ -109,7 +109,9 @@ pub enum CocoevalError {
         stderr: String,
     },
     /// A Java program took too long and was killed.
-    #[error("{metric}'s program said nothing for {waited:?} and was killed; its error output ends with: {stderr}")]
+    #[error(
+        "{metric}'s program said nothing for {waited:?} and was killed; its error output ends with: {stderr}"
+    )]
     JavaTimeout {
         /// "METEOR" or "SPICE".
         metric: &'static str,

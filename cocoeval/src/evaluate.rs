@@ -225,3 +225,51 @@ impl Scorer {
         (counts, metrics(&counts, rouge_l, cider))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> (References, Hypotheses) {
+        let references = References::new([(1.into(), vec!["A dog."]), (2.into(), vec!["A cat."])]);
+        (references, Hypotheses::new([(1.into(), "a dog")]))
+    }
+
+    #[test]
+    fn a_missing_hypothesis_is_the_callers_choice() {
+        let (references, hypotheses) = two();
+        let refused = evaluate(&references, &hypotheses, &Options::default()).unwrap_err();
+        assert!(refused.to_string().starts_with("1 of 2 images have no hypothesis, the first is image 2;"));
+        let options = Options { missing: Missing::Skip, ..Options::default() };
+        let scores = evaluate(&references, &hypotheses, &options).unwrap();
+        assert_eq!((scores.images.len(), scores.missing), (1, vec![2.into()]));
+        assert_eq!(scores.metrics.cider, 0.0, "of one image, every run of words is in all images");
+        let none = evaluate(&references, &Hypotheses::default(), &options).unwrap_err();
+        assert!(matches!(none, CocoevalError::NothingToScore));
+    }
+
+    #[test]
+    fn frequencies_of_a_larger_set() {
+        let (references, hypotheses) = two();
+        let df = [("a", 10), ("dog", 5), ("a dog", 4), ("unheard of", 1)];
+        let df = df.map(|(words, images)| (words.to_owned(), images)).into();
+        let options =
+            Options { missing: Missing::Skip, frequencies: Some(DocumentFrequencies { images: 10, df }) };
+        let cider = evaluate(&references, &hypotheses, &options).unwrap().metrics.cider;
+        assert!(
+            (cider - 5.0).abs() < 1e-12,
+            "one and two words agree, of three and four there are none: {cider}"
+        );
+    }
+
+    #[test]
+    fn names_are_those_of_pycocoevalcap() {
+        let (references, hypotheses) = two();
+        let options = Options { missing: Missing::Skip, ..Options::default() };
+        let scores = serde_json::to_value(evaluate(&references, &hypotheses, &options).unwrap()).unwrap();
+        for name in ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"] {
+            assert!(scores[name].is_f64() && scores["images"][0][name].is_f64(), "{scores}");
+        }
+        assert_eq!(scores["images"][0]["image_id"], 1);
+    }
+}

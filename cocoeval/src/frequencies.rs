@@ -53,7 +53,8 @@ impl DocumentFrequencies {
         let counted = GramFrequencies::of(words.len(), |image| &words[image]);
         let names = vocabulary.words();
         let name = |gram: Gram| unpack(gram).map(|word| names[word as usize]).collect::<Vec<_>>().join(" ");
-        let df = counted.shards.iter().flatten().map(|(&gram, &count)| (name(gram), u64::from(count))).collect();
+        let df =
+            counted.shards.iter().flatten().map(|(&gram, &count)| (name(gram), u64::from(count))).collect();
         Self { images: words.len() as u64, df }
     }
 

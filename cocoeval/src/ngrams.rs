@@ -22,7 +22,10 @@ pub(crate) fn pack(words: &[WordId]) -> Gram {
 
 /// The words of a run.
 pub(crate) fn unpack(gram: Gram) -> impl Iterator<Item = WordId> {
-    (0..ORDERS).map(move |place| (gram >> (32 * place)) as u32).take_while(|&word| word > 0).map(|word| word - 1)
+    (0..ORDERS)
+        .map(move |place| (gram >> (32 * place)) as u32)
+        .take_while(|&word| word > 0)
+        .map(|word| word - 1)
 }
 
 /// How often each run occurs in one caption.

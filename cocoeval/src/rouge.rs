@@ -42,8 +42,7 @@ impl Rouge {
             let mut diagonal = 0; // the row above, one place to the left
             for (place, other) in right.iter().enumerate() {
                 let above = self.row[place + 1];
-                self.row[place + 1] =
-                    if word == other { diagonal + 1 } else { above.max(self.row[place]) };
+                self.row[place + 1] = if word == other { diagonal + 1 } else { above.max(self.row[place]) };
                 diagonal = above;
             }
         }

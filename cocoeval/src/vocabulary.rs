@@ -72,7 +72,11 @@ impl Vocabulary {
         let spaced: Vec<WordId> = joined.split(' ').map(|word| self.intern(word)).collect();
         let is_same = !joined.is_empty() && !joined.chars().any(|c| c != ' ' && is_python_space(c));
         let split = (!is_same).then(|| {
-            joined.split(is_python_space).filter(|word| !word.is_empty()).map(|word| self.intern(word)).collect()
+            joined
+                .split(is_python_space)
+                .filter(|word| !word.is_empty())
+                .map(|word| self.intern(word))
+                .collect()
         });
         Words { spaced, split }
     }

@@ -6,9 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cocoeval::{
-    Hypotheses, ImageId, Metrics, Options, References, Scores, evaluate, tokenize_joined,
-};
+use cocoeval::{Hypotheses, ImageId, Metrics, Options, References, Scores, evaluate, tokenize_joined};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 

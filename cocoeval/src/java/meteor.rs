@@ -40,7 +40,9 @@ pub fn meteor(program: &JavaProgram, images: &[TokenizedImage]) -> Result<Meteor
     feeder.send(vec![eval]);
     let mut next = || {
         let line = process.line()?;
-        line.trim().parse::<f64>().map_err(|_| process.ended(&format!("answered {line:?}, which is no number")))
+        line.trim()
+            .parse::<f64>()
+            .map_err(|_| process.ended(&format!("answered {line:?}, which is no number")))
     };
     let scores = images.iter().map(|_| next()).collect::<Result<_, _>>()?;
     Ok(MeteorScores { images: scores, corpus: next()? })

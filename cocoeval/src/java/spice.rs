@@ -78,7 +78,8 @@ pub fn spice(program: &JavaProgram, images: &[TokenizedImage]) -> Result<SpiceSc
     let mut scores = Vec::with_capacity(images.len());
     for image in images {
         let found = by_image.remove(&image.image_id);
-        let found = found.ok_or_else(|| process.ended(&format!("gave no score for image {}", image.image_id)))?;
+        let found =
+            found.ok_or_else(|| process.ended(&format!("gave no score for image {}", image.image_id)))?;
         scores.push(found.into_iter().map(|(kind, values)| (kind, tuple(&values))).collect());
     }
     Ok(SpiceScores { corpus: mean(&scores), images: scores })

@@ -55,7 +55,8 @@ impl Automaton {
     /// The longest match that begins at `text`'s first byte; none where `text` is empty.
     pub(super) fn longest(&self, cache: &mut Cache, text: &str) -> Option<Match<'_>> {
         const REASON: &str = "the cache may be cleared any number of times, and no byte is a quit byte";
-        let mut state = self.dfa.start_state(cache, &start::Config::new().anchored(Anchored::Yes)).expect(REASON);
+        let mut state =
+            self.dfa.start_state(cache, &start::Config::new().anchored(Anchored::Yes)).expect(REASON);
         let mut found = None;
         for (at, &byte) in text.as_bytes().iter().enumerate() {
             state = self.dfa.next_state(cache, state, byte).expect(REASON);

@@ -9,10 +9,8 @@
 //! the end of a line), this one answers as if a line in lower case followed. A character that would end a line in
 //! the middle of a caption counts as a space here; there it shifts all captions behind it.
 
-mod abbreviations;
 mod actions;
 mod automaton;
-mod chars;
 mod rules;
 
 use std::cell::RefCell;

@@ -11,7 +11,7 @@ pub(super) const NEWLINE: &str = r"(?:\r?\n|[\r\n\x0B\x0C\u{85}\u{2028}\u{2029}]
 /// A decimal digit of any script.
 pub(super) const DIGIT: &str = r"[\p{Nd}&&\p{Age:6.1}&&[\u{0}-\u{FFFF}]]";
 /// Inside brackets: what Unicode calls a letter, with the few that a later version took in or out.
-pub(super) const PLAIN_LETTERS: &str = r"[\p{L}&&\p{Age:6.1}&&[\u{0}-\u{19AF}\u{19C1}-\u{19C7}\u{19CA}-\u{FFFF}]]\u{1885}\u{1886}";
+pub(super) const PLAIN_LETTERS: &str = r"[\p{L}&&\p{Age:6.1}&&[\u{0}-\u{19AF}\u{19C1}-\u{19C7}\u{19CA}-\u{1CF1}\u{1CF4}-\u{FFFF}]]\u{1885}\u{1886}";
 /// Inside brackets: marks and signs that hold words together in scripts beyond Latin, and the soft hyphen.
 pub(super) const WORD_MARKS: &str = concat!(
     r"\u{AD}\u{2C2}-\u{2C5}\u{2D2}-\u{2DF}\u{2E5}-\u{36F}\u{375}\u{378}\u{379}\u{384}\u{385}\u{3F6}",

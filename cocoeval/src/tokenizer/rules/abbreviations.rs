@@ -23,6 +23,8 @@ pub(super) const TITLE: &str = concat!(
     "Mr|Mrs|Ms|[M]iss|Drs?|Profs?|Sens?|Reps?|Attys?|Lt|Col|Gen|Messrs|Govs?|Adm|Rev|Maj|Sgt|Cpl|Pvt|Mt|Capt|",
     "Ste?|Ave|Pres|Lieut|Hon|Brig|Co?mdr|Pfc|Spc|Supts?|Det|Ens|Insp|Mlle|Mme|Msgr|Sfc"
 );
+/// Ends of lists, and a building.
+pub(super) const LAST: &str = "etc|al|seq|Bldg";
 /// Names that are shortened, and words of dictionaries.
 pub(super) const INNER: &str = r"Adj|Adv|Alex|Assoc|Asst|Cie|Jos|Ph|Treas|Wm|a\.k\.a|cf|ft|vs";
 /// What stands before a number alone.
