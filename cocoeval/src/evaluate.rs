@@ -165,7 +165,7 @@ pub fn evaluate_tokenized(images: &[TokenizedImage], frequencies: Option<&Docume
         .collect();
     let frequencies = match frequencies {
         Some(file) => GramFrequencies::from_words(file, &vocabulary),
-        None => GramFrequencies::of(words.len(), |image| &words[image].1),
+        None => GramFrequencies::of(words.len(), |image| &words[image].1).without_rare(),
     };
     let scored: Vec<(BleuCounts, Metrics)> = words
         .par_iter()

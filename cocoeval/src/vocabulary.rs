@@ -70,7 +70,9 @@ impl Vocabulary {
     /// The words of a tokenised caption, tokens with one space between them.
     pub(crate) fn words_of(&mut self, joined: &str) -> Words {
         let spaced: Vec<WordId> = joined.split(' ').map(|word| self.intern(word)).collect();
-        let is_same = !joined.is_empty() && !joined.chars().any(|c| c != ' ' && is_python_space(c));
+        let is_plain = joined.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let has_other_space = || joined.chars().any(|c| c != ' ' && is_python_space(c));
+        let is_same = !joined.is_empty() && (is_plain || !has_other_space());
         let split = (!is_same).then(|| {
             joined
                 .split(is_python_space)
