@@ -1,9 +1,14 @@
 //! Captions to tokens, as pycocoevalcap's `PTBTokenizer` has them: lower case, without marks of punctuation.
 //!
 //! The reference is the tokenizer of Stanford CoreNLP 3.4.1 with the options `-preserveLines -lowerCase`, after
-//! which pycocoevalcap takes out a list of tokens. This module is written anew: rules of our own whose matches were
-//! compared with the reference's by walking both automata side by side. It leaves out what captions have no use for:
-//! offsets into the text, the original spelling, other options, other languages.
+//! which pycocoevalcap takes out a list of tokens. The rules are written anew, in groups and words of our own; what
+//! they match is what the reference was found to match, whose lists of abbreviations are therefore ours too. Both
+//! automata were walked side by side over one character of each of the reference's classes and accept the same
+//! texts; every character of the basic plane was tried in eight contexts, and random captions by the hundred thousand.
+//! One difference is known: letters newer than Java's tables, which survive only inside links, get a lower case here.
+//!
+//! Left out is what captions have no use for: offsets into the text, the original spelling, other options, other
+//! languages. As in the reference, time grows with the square of the length of a text without spaces.
 //!
 //! Where the reference's answer depends on the caption that happens to follow in the same run (its rules see across
 //! the end of a line), this one answers as if a line in lower case followed. A character that would end a line in
