@@ -11,10 +11,11 @@ use std::{
 use serde_json::Value;
 
 /// Which of our crates each may depend on (normal dependencies, default features). `e2e-remote` has tests alone.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("shard", &[]),
     ("jpeg", &[]),
     ("picture", &[]),
+    ("cocoeval", &[]),
     ("prep", &["shard", "jpeg", "picture"]),
     ("loader", &["shard", "jpeg"]),
     ("loader-cli", &["loader", "shard", "picture"]),
