@@ -1,8 +1,8 @@
 //! Captions to tokens, as pycocoevalcap's `PTBTokenizer` has them: lower case, without marks of punctuation.
 //!
 //! The reference is the tokenizer of Stanford CoreNLP 3.4.1 with the options `-preserveLines -lowerCase`, after
-//! which pycocoevalcap takes out a list of tokens. The rules are written anew, in groups and words of our own; what
-//! they match is what the reference was found to match, whose lists of abbreviations are therefore ours too. Both
+//! which pycocoevalcap takes out a list of tokens. What a rule matches was found by asking
+//! the reference, down to its lists of abbreviations and of endings of names; groups and names are this crate's. Both
 //! automata were walked side by side over one character of each of the reference's classes and accept the same
 //! texts; every character of the basic plane was tried in eight contexts, and random captions by the hundred thousand.
 //! One difference is known: letters newer than Java's tables, which survive only inside links, get a lower case here.

@@ -10,6 +10,7 @@ mod model;
 mod opened;
 mod page;
 mod prefix;
+mod scores;
 mod tower;
 pub(crate) mod write;
 
@@ -19,5 +20,6 @@ pub use captions::{Caption, Captioned, ReferenceLoss, Thumbnail};
 pub use model::CaptionModel;
 pub use opened::Captioner;
 pub use page::page;
+pub use scores::{Proximity, scores, scores_of};
 pub use tower::Tower;
 pub use write::Written;

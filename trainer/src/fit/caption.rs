@@ -1,12 +1,12 @@
 //! A captioner in the loop: what the tower saw and captions in, captions and their scores out.
 
 use super::{At, Job, Outcome, Parts, Reporter, Task, captions_of, go};
-use crate::captioner::{Author, CaptionBatch, CaptionModel, Captioned, Tower, page, tower_view};
+use crate::captioner::{self, Author, CaptionBatch, CaptionModel, Captioned, Tower, page, tower_view};
 use crate::config::Config;
 use crate::data::{self, Tensors};
 use crate::error::{Error, Result};
 use crate::fsync;
-use crate::metrics::{self, CaptionRow, ValRow};
+use crate::metrics::{self, ValRow};
 use crate::run::RunFolder;
 use crate::step::{CaptionTrainee, TrainState};
 use crate::tokenizer::Tokenizer;
@@ -95,7 +95,7 @@ impl Task for Captioning<'_> {
             captions: pictures.iter().map(|picture| picture.captions.len()).sum(),
             image_to_text: None,
             text_to_image: None,
-            caption: Some(scores(&pictures)),
+            caption: Some(captioner::scores(&pictures)),
             loss: loss.mean().map(|loss| loss as f32),
             averaged: at.averaged,
             time: metrics::now(),
@@ -123,24 +123,4 @@ fn keep_samples(at: &At<'_>, pictures: &[Captioned]) -> Result<()> {
     fsync::replace(&folder.join(format!("{name}.jsonl")), lines.as_bytes()).map_err(io())?;
     let page = page(&format!("{}, step {}", at.run.display(), at.step), pictures)?;
     fsync::replace(&folder.join(format!("{name}.html")), page.as_bytes()).map_err(io())
-}
-
-fn scores(pictures: &[Captioned]) -> CaptionRow {
-    let first: Vec<_> = pictures.iter().filter_map(|picture| picture.captions.first()).collect();
-    let count = first.len().max(1) as f64;
-    let mean = |value: &dyn Fn(usize) -> Option<f64>| {
-        let values: Vec<f64> = (0..first.len()).filter_map(value).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-    };
-    CaptionRow {
-        cider: 0.0,
-        bleu_4: 0.0,
-        rouge_l: 0.0,
-        image_proximity: mean(&|i| first[i].image_proximity),
-        text_proximity: mean(&|i| pictures[i].text_proximity),
-        repeated_bigrams: 0.0,
-        distinct_1: 0.0,
-        length: first.iter().map(|caption| caption.tokens as f64).sum::<f64>() / count,
-        without_end: first.iter().filter(|caption| !caption.has_ended).count() as f64 / count,
-    }
 }

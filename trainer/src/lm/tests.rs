@@ -1,3 +1,99 @@
-//! Both families from both kinds of files, and files that are none.
+//! Both families from both kinds of files, against what transformers computed; and files that are none.
 
 use super::*;
+use candle_core::DType;
+use std::collections::HashMap;
+
+fn fixture(name: &str) -> String {
+    format!("{}/tests/fixtures/lm/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn reference() -> HashMap<String, Tensor> {
+    candle_core::safetensors::load(fixture("reference.safetensors"), &Device::Cpu).unwrap()
+}
+
+fn open(name: &str) -> (LanguageModel, Tokenizer) {
+    LanguageModel::open(&fixture(name), "", &Device::Cpu).unwrap()
+}
+
+#[test]
+fn files_of_both_families_give_the_logits_that_transformers_computed() {
+    let reference = reference();
+    let ids = reference["input_ids"].to_dtype(DType::U32).unwrap();
+    for (file, name) in
+        [("llama", "llama"), ("gpt2", "gpt2"), ("gpt2.gguf", "gpt2"), ("llama.gguf", "llama_8bit")]
+    {
+        let (model, _) = open(file);
+        let found = model.logits(&ids).unwrap();
+        let expected = &reference[&format!("{name}.logits")];
+        assert_eq!(found.dims(), expected.dims());
+        let scale: f32 = expected.abs().unwrap().max_all().unwrap().to_scalar().unwrap();
+        let off: f32 = (found - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap();
+        assert!(off < 1e-5 * scale, "{file}: off by {off} of {scale}");
+    }
+}
+
+#[test]
+fn tokenizers_of_both_kinds_of_files_cut_alike() {
+    let (_, folder) = open("gpt2");
+    let (_, gguf) = open("gpt2.gguf");
+    let (_, digits) = open("llama.gguf");
+    let text = "a dog and 12 dogs, 1/2 über";
+    let ids = |tokenizer: &Tokenizer| tokenizer.encode(&[text], 64).unwrap();
+    assert_eq!(ids(&folder), ids(&gguf));
+    assert_eq!(ids(&gguf), ids(&digits), "no merge joins digits here, so that cutting them changes nothing");
+    for tokenizer in [&folder, &gguf, &digits] {
+        assert_eq!(tokenizer.markers(), (1, 2));
+        let encoded = ids(tokenizer);
+        let end = encoded.eot_positions[0] as usize;
+        assert_eq!(tokenizer.decode(&encoded.input_ids[1..end]).unwrap(), text);
+        // " dog" is one token by its merges.
+        assert!(encoded.input_ids.contains(&(tokenizer.vocab_size() as u32 - 1)));
+    }
+}
+
+#[test]
+fn every_cut_and_many_changed_bytes_of_a_file_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.gguf");
+    let whole = fs_err::read(fixture("llama.gguf")).unwrap();
+    let open = |bytes: &[u8]| {
+        fs_err::write(&path, bytes).unwrap();
+        LanguageModel::open(path.to_str().unwrap(), "", &Device::Cpu)
+    };
+    assert!(open(&whole).is_ok());
+    for length in (0..whole.len() - 64).step_by(397) {
+        let told = open(&whole[..length]).unwrap_err().to_string();
+        assert!(told.contains("at byte"), "{length}: {told}");
+    }
+    // A changed byte of the header may make another valid model; it never panics or takes memory without bounds.
+    for place in (0..2_000).step_by(7) {
+        for change in [0x01, 0x80, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[place] ^= change;
+            let _ = open(&bytes);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_language_model_is_told_in_a_sentence() {
+    let told = |source: &str| LanguageModel::open(source, "", &Device::Cpu).unwrap_err().to_string();
+    assert!(told("no/such/folder/model.gguf").contains("no such file"));
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
+    let here = || told(folder.path().to_str().unwrap());
+    write("config.json", "{\"model_type\": \"bert\"}");
+    assert!(here().contains("there is no model.safetensors.index.json"), "{}", here());
+    fs_err::copy(fixture("llama/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    assert!(here().contains("bert"), "{}", here());
+    let config = fs_err::read_to_string(fixture("llama/config.json")).unwrap();
+    write("config.json", &config);
+    assert!(here().contains("caption.lm.tokenizer"), "{}", here());
+    write("config.json", &config.replace("\"hidden_size\": 32", "\"hidden_size\": 64"));
+    fs_err::copy(fixture("llama/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    assert!(here().contains("[263, 32], and the configuration asks for [263, 64]"), "{}", here());
+    let huge = config.replace("\"intermediate_size\": 64", "\"intermediate_size\": 16000000");
+    write("config.json", &huge.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 100000"));
+    assert!(here().contains("take a smaller model"), "{}", here());
+}
