@@ -139,6 +139,24 @@ impl State {
     }
 }
 
+impl State {
+    /// Refuses to go on, or to write, with another frozen part than the checkpoint was trained with.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] naming the part and both digests.
+    pub fn check_frozen(&self, checkpoint: &Path, frozen: &BTreeMap<String, String>) -> Result<()> {
+        for (name, digest) in frozen {
+            let what = format!("{name} of digest");
+            let found = self.fixed.get(&what).cloned().unwrap_or_else(|| "none".to_owned());
+            if found != *digest {
+                let (checkpoint, expected) = (checkpoint.to_path_buf(), digest.clone());
+                return Err(Error::Mismatch { checkpoint, what, found, expected });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Keys of other sections whose change would make another run of it: what the moments, the averaged weights
 /// and the count of steps mean.
 fn fixed(identity: Identity<'_>) -> Result<BTreeMap<String, String>> {

@@ -17,6 +17,8 @@ pub struct CaptionBatch {
     pub input_ids: Tensor,
     /// What is learned: row b·T + t of `input_ids` predicts a token.
     pub targets: Vec<Target>,
+    /// What is dropped out of the batch is drawn from it.
+    pub seed: u64,
 }
 
 impl CaptionBatch {
@@ -30,6 +32,7 @@ impl CaptionBatch {
         tokenizer: &Tokenizer,
         context_length: usize,
         device: &Device,
+        seed: u64,
     ) -> Result<Self> {
         let Encoded { input_ids, eot_positions, is_cut, length } =
             tokenizer.encode(captions, context_length)?;
@@ -50,7 +53,7 @@ impl CaptionBatch {
             input_ids.chunks_exact(length).flat_map(|row| &row[..longest]).copied().collect();
         let input_ids = Tensor::from_vec(inputs, (captions.len(), longest), device)
             .map_err(Error::tensor("bring a batch's captions to the device"))?;
-        Ok(Self { features, input_ids, targets })
+        Ok(Self { features, input_ids, targets, seed })
     }
 }
 
@@ -65,7 +68,7 @@ mod tests {
         let captions = ["a red star", "", "a red star a red star a red star a red star", "a"];
         let features = Tensor::zeros((4, 1, 2), DType::F32, &Device::Cpu).unwrap();
         let of = |length| {
-            CaptionBatch::new(features.clone(), &captions, &tokenizer, length, &Device::Cpu).unwrap()
+            CaptionBatch::new(features.clone(), &captions, &tokenizer, length, &Device::Cpu, 0).unwrap()
         };
         let batch = of(12);
         let ids = batch.input_ids.to_vec2::<u32>().unwrap();
@@ -89,8 +92,9 @@ mod tests {
             assert_eq!(learned.is_empty(), row == 1);
         }
         // Only empty captions: nothing to learn, one column of beginnings.
-        let none = CaptionBatch::new(features.narrow(0, 0, 1).unwrap(), &[""], &tokenizer, 12, &Device::Cpu)
-            .unwrap();
+        let none =
+            CaptionBatch::new(features.narrow(0, 0, 1).unwrap(), &[""], &tokenizer, 12, &Device::Cpu, 0)
+                .unwrap();
         assert_eq!((none.targets.len(), none.input_ids.dims()), (0, [1, 1].as_slice()));
     }
 }

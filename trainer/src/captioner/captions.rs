@@ -189,7 +189,7 @@ impl Author<'_> {
                 .and_then(|rows| features.index_select(&rows, 0))
                 .map_err(Error::tensor("measure the loss"))?;
             let length = self.config.caption.context_length;
-            let batch = CaptionBatch::new(rows, &texts, self.tokenizer, length, self.device)?;
+            let batch = CaptionBatch::new(rows, &texts, self.tokenizer, length, self.device, 0)?;
             let loss = self.model.loss(&batch).map_err(Error::tensor("measure the loss"))?;
             total.sum += loss.each.iter().map(|loss| f64::from(*loss)).sum::<f64>();
             total.tokens += loss.each.len();

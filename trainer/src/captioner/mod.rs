@@ -6,6 +6,7 @@
 
 pub(crate) mod batch;
 mod captions;
+mod lm;
 mod model;
 mod opened;
 mod page;
@@ -18,7 +19,8 @@ pub use batch::CaptionBatch;
 pub(crate) use captions::{Author, tower_view};
 pub use captions::{Caption, Captioned, ReferenceLoss, Thumbnail};
 pub use model::CaptionModel;
-pub use opened::Captioner;
+pub(crate) use opened::frozen;
+pub use opened::{Captioner, open_lm};
 pub use page::page;
 pub use scores::{Proximity, scores, scores_of};
 pub use tower::Tower;

@@ -1,20 +1,25 @@
 //! The families of captioners behind one face: a loss to learn, and captions to write.
 
 use super::CaptionBatch;
+use super::lm::LoraWriter;
 use super::prefix::PrefixWriter;
 use super::tower::Tower;
 use super::write::{Writing, Written, write};
 use crate::config::{Config, Family};
+use crate::lm::LanguageModel;
 use crate::model::Params;
-use crate::model::caption::{MapperSizes, PrefixDecoder, PrefixSizes};
+use crate::model::caption::{LoraCaptioner, MapperSizes, PrefixDecoder, PrefixSizes};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, bail};
+use std::sync::Arc;
 
 /// A captioner's network.
 #[derive(Clone, Debug)]
 pub enum CaptionModel {
     /// Image features as the first tokens of a small decoder.
     Prefix(PrefixDecoder),
+    /// Image features as the first tokens of a frozen language model with corrections.
+    Lora(LoraCaptioner),
 }
 
 /// The loss of a batch.
@@ -26,11 +31,18 @@ pub(crate) struct BatchLoss {
 }
 
 impl CaptionModel {
-    /// The network that a configuration asks for, over what `tower` gives.
+    /// The network that a configuration asks for, over what `tower` gives, with the frozen language model of a family
+    /// that has one.
     ///
     /// # Errors
     /// When the device cannot hold it.
-    pub fn new(config: &Config, tower: &Tower, vocab_size: usize, device: &Device) -> Result<Self> {
+    pub fn new(
+        config: &Config,
+        tower: &Tower,
+        lm: Option<Arc<LanguageModel>>,
+        vocab_size: usize,
+        device: &Device,
+    ) -> Result<Self> {
         let (caption, train) = (&config.caption, &config.train);
         let (rows, inputs) = tower.shape();
         let mapper = MapperSizes {
@@ -38,18 +50,27 @@ impl CaptionModel {
             features: caption.features,
             rows,
             inputs,
-            width: caption.decoder.width,
+            width: match (&lm, caption.family) {
+                (Some(lm), Family::Lora) => lm.sizes.width,
+                _ => caption.decoder.width,
+            },
         };
         match caption.family {
             Family::None => bail!("caption.family = \"none\" has no network"),
-            Family::Prefix => {
+            Family::Lora => {
+                let Some(lm) = lm else { bail!("caption.family = \"lora\" without a language model") };
+                let model = LoraCaptioner::new(&mapper, &caption.lm, lm, train.seed, device)?;
+                Ok(Self::Lora(model.recomputing(train.recompute)))
+            }
+            Family::Prefix | Family::PrefixLm => {
                 let sizes = PrefixSizes {
                     mapper,
                     decoder: caption.decoder.clone(),
                     context_length: caption.context_length,
                     vocab_size,
                 };
-                Ok(Self::Prefix(PrefixDecoder::new(&sizes, train.seed, device)?.recomputing(train.recompute)))
+                let model = PrefixDecoder::new(&sizes, lm, train.seed, device)?;
+                Ok(Self::Prefix(model.recomputing(train.recompute)))
             }
         }
     }
@@ -58,6 +79,7 @@ impl CaptionModel {
     pub fn params(&self) -> &Params {
         match self {
             Self::Prefix(model) => model.params(),
+            Self::Lora(model) => model.params(),
         }
     }
 
@@ -68,6 +90,7 @@ impl CaptionModel {
     pub fn for_inference(&self) -> Result<Self> {
         match self {
             Self::Prefix(model) => model.for_inference().map(Self::Prefix),
+            Self::Lora(model) => model.for_inference().map(Self::Lora),
         }
     }
 
@@ -78,23 +101,24 @@ impl CaptionModel {
     pub fn copied(&self) -> Result<Self> {
         match self {
             Self::Prefix(model) => model.copied().map(Self::Prefix),
+            Self::Lora(model) => model.copied().map(Self::Lora),
         }
     }
 
     /// The loss of a batch.
     pub(crate) fn loss(&self, batch: &CaptionBatch) -> Result<BatchLoss> {
-        match self {
-            Self::Prefix(model) => {
-                let loss = model.loss(&batch.features, &batch.input_ids, &batch.targets)?;
-                Ok(BatchLoss { mean: loss.mean, each: loss.each })
-            }
-        }
+        let loss = match self {
+            Self::Prefix(model) => model.loss(&batch.features, &batch.input_ids, &batch.targets)?,
+            Self::Lora(model) => model.loss(&batch.features, &batch.input_ids, &batch.targets, batch.seed)?,
+        };
+        Ok(BatchLoss { mean: loss.mean, each: loss.each })
     }
 
     /// Runs the backward pass of a loss of this model.
     pub(crate) fn backward(&self, loss: &Tensor) -> Result<GradStore> {
         match self {
             Self::Prefix(model) => model.backward(loss),
+            Self::Lora(model) => model.backward(loss),
         }
     }
 
@@ -110,6 +134,10 @@ impl CaptionModel {
                 let writer = PrefixWriter::new(model, writing.markers.0)?;
                 write(&writer, features, keys, writing)
             }
+            Self::Lora(model) => {
+                let writer = LoraWriter::new(model, writing.markers.0)?;
+                write(&writer, features, keys, writing)
+            }
         }
     }
 
@@ -121,17 +149,21 @@ impl CaptionModel {
             let count: usize = params.iter().filter(|p| is_part(&p.name)).map(|p| p.var.elem_count()).sum();
             100.0 * count as f64 / all
         };
-        let tables = of(&|name| name == "token_embedding.weight");
+        let mut parts = vec![(of(&|name| name.starts_with("mapper.")), "in the mapper")];
+        let table = of(&|name| name == "token_embedding.weight");
         let output = of(&|name| name == "output.weight");
-        let mapper = of(&|name| name.starts_with("mapper."));
-        let words = if output > 0.0 {
-            format!("{tables:.0}% in the token embedding, {output:.0}% in the output layer")
+        if table > 0.0 && output == 0.0 {
+            parts.push((table, "in the token embedding, which is the output layer too"));
         } else {
-            format!("{tables:.0}% in the token embedding, which is the output layer too")
-        };
-        let family = match self {
-            Self::Prefix(_) => Family::Prefix,
-        };
-        format!("{:.1} M parameters ({}): {words}, {mapper:.0}% in the mapper", all / 1e6, family.name())
+            parts.extend([(table, "in the token embedding"), (output, "in the output layer")]);
+        }
+        parts.push((of(&|name| name.contains(".lora_")), "in corrections of the language model"));
+        parts.push((of(&|name| name.starts_with("transformer.")), "in the decoder's blocks"));
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(share, _)| *share > 0.0)
+            .map(|(share, words)| format!("{share:.0}% {words}"))
+            .collect();
+        format!("{:.1} M learned parameters: {}", all / 1e6, parts.join(", "))
     }
 }

@@ -6,14 +6,37 @@ use crate::checkpoint::{self, Checkpoints, State};
 use crate::config::Config;
 use crate::data;
 use crate::error::{Error, Result};
+use crate::lm::LanguageModel;
 use crate::tokenizer::Tokenizer;
 use crate::{imagefolder, run, step};
 use candle_core::{Device, Tensor};
 use loader::Loader;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Files that are decoded and captioned at once.
 const FILES_AT_ONCE: usize = 32;
+
+/// The frozen language model of a family that has one, with its tokenizer.
+///
+/// # Errors
+/// As [`LanguageModel::open`].
+pub fn open_lm(config: &Config, device: &Device) -> Result<Option<(Arc<LanguageModel>, Tokenizer)>> {
+    let caption = &config.caption;
+    if !caption.family.has_lm() {
+        return Ok(None);
+    }
+    let (lm, tokenizer) = LanguageModel::open(&caption.lm.source, &caption.lm.tokenizer, device)?;
+    Ok(Some((Arc::new(lm), tokenizer)))
+}
+
+/// Digests of what a captioner reads beside its checkpoints.
+pub(crate) fn frozen(tower: &Tower, lm: Option<&LanguageModel>) -> BTreeMap<String, String> {
+    let tower = ("the image tower".to_owned(), tower.digest().to_owned());
+    let lm = lm.map(|lm| ("the language model".to_owned(), lm.digest.clone()));
+    [tower].into_iter().chain(lm).collect()
+}
 
 /// A captioner of a run, for writing only.
 #[derive(Debug)]
@@ -73,7 +96,10 @@ impl Captioner {
         let device = config.train.open_device()?;
         let tower = Tower::open(&config, folder, &device)?;
         let failed = || Error::tensor("build the captioner");
-        let model = CaptionModel::new(&config, &tower, tokenizer.vocab_size(), &device).map_err(failed())?;
+        let lm = open_lm(&config, &device)?.map(|(lm, _)| lm);
+        state.check_frozen(&checkpoint, &frozen(&tower, lm.as_deref()))?;
+        let model =
+            CaptionModel::new(&config, &tower, lm, tokenizer.vocab_size(), &device).map_err(failed())?;
         step::load(model.params(), checkpoint::read_evaluated(&checkpoint, &state, &device)?)?;
         let model = model.for_inference().map_err(failed())?;
         let reranks = config.decode.candidates > 1;

@@ -2,19 +2,27 @@
 //!
 //! The weights are copied to the CPU, where the search is made whatever the model was trained on.
 
-use super::write::NextToken;
-use crate::model::caption::PrefixDecoder;
-use crate::ops::cached::{Affine, Cache, CachedStack, Layer, Norm, Sizes};
+use super::lm::LmStack;
+use super::write::{Memory, NextToken};
+use crate::model::caption::{PrefixDecoder, Words};
+use crate::ops::cached::{Affine, CachedStack, Layer, Norm, Projection, Sizes, numbers};
 use crate::ops::read;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
+
+/// Where tokens come from.
+enum WordRows {
+    Table(Vec<f32>),
+    Frozen { lm: Box<LmStack>, proj: Affine },
+}
 
 /// A decoder ready to write.
 pub(crate) struct PrefixWriter<'a> {
     model: &'a PrefixDecoder,
     stack: CachedStack,
     ln_final: Norm,
+    output_proj: Option<Affine>,
     output: Affine,
-    tokens: Vec<f32>,
+    words: WordRows,
     positions: Vec<f32>,
     start: u32,
     width: usize,
@@ -28,52 +36,78 @@ impl<'a> PrefixWriter<'a> {
         let layers = blocks.iter().map(|block| {
             Ok(Layer {
                 norm_1: Norm::layer(&block.ln_1, shape.eps)?,
-                qkv: affine(&block.in_proj)?,
+                qkv: Projection::Packed(affine(&block.in_proj)?),
                 out: affine(&block.out_proj)?,
                 norm_2: Norm::layer(&block.ln_2, shape.eps)?,
-                c_fc: affine(&block.c_fc)?,
-                c_proj: affine(&block.c_proj)?,
+                gate: None,
+                up: affine(&block.c_fc)?,
+                down: affine(&block.c_proj)?,
                 activation: shape.activation,
             })
         });
         let width = model.sizes().decoder.width;
-        let stack = CachedStack::new(layers.collect::<Result<_>>()?, Sizes { width, heads: shape.heads });
-        let (ln_final, output) = model.head();
-        let (tokens, positions) = model.tables();
-        let numbers = |tensor: &Tensor| read(&tensor.detach().to_device(&Device::Cpu)?, |v| Ok(v.to_vec()));
+        let (heads, depth) = (shape.heads, width / shape.heads);
+        let sizes = Sizes { width, heads, groups: heads, depth, rope_theta: None };
+        let (ln_final, output_proj, output) = model.head();
+        let (words, positions) = model.tables();
+        let words = match words {
+            Words::Table(table) => WordRows::Table(numbers(table)?),
+            Words::Frozen { lm, proj } => WordRows::Frozen {
+                lm: Box::new(LmStack::new(lm, &lm.blocks, 0.0)?),
+                proj: Affine::new(proj, None)?,
+            },
+        };
         Ok(Self {
             model,
-            stack,
+            stack: CachedStack::new(layers.collect::<Result<_>>()?, sizes),
             ln_final: Norm::layer(ln_final, shape.eps)?,
+            output_proj: output_proj.map(|proj| Affine::new(proj, None)).transpose()?,
             output: Affine::new(&output.weight, output.bias.as_ref())?,
-            tokens: numbers(tokens)?,
+            words,
             positions: numbers(positions)?,
             start,
             width,
         })
     }
 
-    fn embed(&self, token: u32, place: usize, out: &mut [f32]) {
-        let token = &self.tokens[token as usize * self.width..][..self.width];
-        let position = &self.positions[place * self.width..][..self.width];
-        for (out, (token, position)) in out.iter_mut().zip(token.iter().zip(position)) {
-            *out = token + position;
+    /// The decoder's rows of each caption's next token.
+    fn embed(&self, tokens: &[u32], place: usize, memory: &mut Memory) -> Result<Vec<f32>> {
+        let width = self.width;
+        let mut rows = vec![0.0; tokens.len() * width];
+        match &self.words {
+            WordRows::Table(table) => {
+                for (row, token) in rows.chunks_exact_mut(width).zip(tokens) {
+                    row.copy_from_slice(&table[*token as usize * width..][..width]);
+                }
+            }
+            WordRows::Frozen { lm, proj } => {
+                let [_, cache] = memory.0.as_mut_slice() else { bail!("the words have a memory too") };
+                let states = lm.extend(&mut lm.embed(tokens, place)?, cache, tokens.len())?;
+                proj.apply(&states, &mut rows)?;
+            }
         }
+        let position = &self.positions[place * width..][..width];
+        for row in rows.chunks_exact_mut(width) {
+            row.iter_mut().zip(position).for_each(|(row, position)| *row += position);
+        }
+        Ok(rows)
     }
 
     /// Logits of the last of every row's tokens.
-    fn logits(&self, x: &[f32], rows: usize) -> Vec<f32> {
-        let tokens = x.len() / self.width / rows;
-        let last: Vec<f32> = x
-            .chunks_exact(tokens * self.width)
-            .flat_map(|row| &row[(tokens - 1) * self.width..])
-            .copied()
-            .collect();
-        let mut normed = vec![0.0; last.len()];
-        self.ln_final.apply(&last, &mut normed);
+    fn logits(&self, x: &[f32], rows: usize) -> Result<Vec<f32>> {
+        let each = x.len() / rows;
+        let last: Vec<f32> =
+            x.chunks_exact(each).flat_map(|row| &row[each - self.width..]).copied().collect();
+        let mut states = vec![0.0; last.len()];
+        self.ln_final.apply(&last, &mut states);
+        if let Some(proj) = &self.output_proj {
+            let mut wide = vec![0.0; rows * proj.outputs()];
+            proj.apply(&states, &mut wide)?;
+            states = wide;
+        }
         let mut logits = vec![0.0; rows * self.output.outputs()];
-        self.output.apply(&normed, &mut logits);
-        logits
+        self.output.apply(&states, &mut logits)?;
+        Ok(logits)
     }
 }
 
@@ -82,31 +116,31 @@ impl NextToken for PrefixWriter<'_> {
         self.output.outputs()
     }
 
-    fn begin(&self, features: &Tensor, tokens: usize) -> Result<(Cache, Vec<f32>)> {
+    fn begin(&self, features: &Tensor, tokens: usize) -> Result<(Memory, Vec<f32>)> {
         let prefix = self.model.prefix(features)?.to_device(&Device::Cpu)?;
         let (rows, count, width) = prefix.dims3()?;
-        let mut cache = self.stack.cache(rows, count + 1 + tokens);
-        let mut x = vec![0.0; rows * (count + 1) * width];
+        let mut memory = Memory(vec![self.stack.cache(rows, count + 1 + tokens)]);
+        if let WordRows::Frozen { lm, .. } = &self.words {
+            memory.0.push(lm.cache(rows, 1 + tokens));
+        }
+        let starts = self.embed(&vec![self.start; rows], 0, &mut memory)?;
+        let mut x = Vec::with_capacity(rows * (count + 1) * width);
         read(&prefix, |prefix| {
-            for (x, prefix) in x.chunks_exact_mut((count + 1) * width).zip(prefix.chunks_exact(count * width))
-            {
-                x[..count * width].copy_from_slice(prefix);
-                self.embed(self.start, 0, &mut x[count * width..]);
+            for (prefix, start) in prefix.chunks_exact(count * width).zip(starts.chunks_exact(width)) {
+                x.extend_from_slice(prefix);
+                x.extend_from_slice(start);
             }
             Ok(())
         })?;
-        self.stack.extend(&mut x, &mut cache)?;
-        let logits = self.logits(&x, rows);
-        Ok((cache, logits))
+        self.stack.extend(&mut x, &mut memory.0[0])?;
+        let logits = self.logits(&x, rows)?;
+        Ok((memory, logits))
     }
 
-    fn next(&self, cache: &mut Cache, tokens: &[u32], place: usize) -> Result<Vec<f32>> {
-        let mut x = vec![0.0; tokens.len() * self.width];
-        for (x, token) in x.chunks_exact_mut(self.width).zip(tokens) {
-            self.embed(*token, place, x);
-        }
-        self.stack.extend(&mut x, cache)?;
-        Ok(self.logits(&x, tokens.len()))
+    fn next(&self, memory: &mut Memory, tokens: &[u32], place: usize) -> Result<Vec<f32>> {
+        let mut x = self.embed(tokens, place, memory)?;
+        self.stack.extend(&mut x, &mut memory.0[0])?;
+        self.logits(&x, tokens.len())
     }
 }
 
@@ -143,7 +177,7 @@ mod tests {
             (MapperKind::Transformer, ImageFeatures::Patches, 3),
         ] {
             let sizes = sizes(kind, features);
-            let model = PrefixDecoder::new(&sizes, 7, &Device::Cpu).unwrap().for_inference().unwrap();
+            let model = PrefixDecoder::new(&sizes, None, 7, &Device::Cpu).unwrap().for_inference().unwrap();
             let seen = values(&[4, sizes.mapper.rows, 6]);
             // Three captions a picture; the second and third go on with pictures of others.
             let tokens = [[9u32, 3, 7, 39], [1, 30, 2, 0], [5, 5, 5, 5], [11, 0, 21, 8]];
@@ -151,7 +185,7 @@ mod tests {
             let ids = Tensor::from_vec(ids, (4, 5), &Device::Cpu).unwrap();
             let hidden = model.hidden(&seen, &ids).unwrap();
             assert_eq!(hidden.dims(), [4, prefix + 5, 16]);
-            let logits = linear(&hidden, &model.head().1.weight, None).unwrap();
+            let logits = linear(&hidden, &model.head().2.weight, None).unwrap();
             let expected = logits.narrow(1, prefix, 5).unwrap().to_vec3::<f32>().unwrap();
             let writer = PrefixWriter::new(&model, 2).unwrap();
             let (mut cache, first) = writer.begin(&seen, 6).unwrap();
@@ -182,8 +216,8 @@ mod tests {
 
     #[test]
     fn a_single_row_has_the_numbers_of_many() {
-        let model =
-            PrefixDecoder::new(&sizes(MapperKind::Mlp, ImageFeatures::Vector), 3, &Device::Cpu).unwrap();
+        let model = PrefixDecoder::new(&sizes(MapperKind::Mlp, ImageFeatures::Vector), None, 3, &Device::Cpu)
+            .unwrap();
         let writer = PrefixWriter::new(&model, 2).unwrap();
         let seen = values(&[5, 1, 6]);
         let (_, many) = writer.begin(&seen, 3).unwrap();

@@ -27,6 +27,8 @@ pub struct CaptionConfig {
     pub mapper: MapperConfig,
     /// The network that writes.
     pub decoder: DecoderConfig,
+    /// The frozen language model of the families that have one.
+    pub lm: LmConfig,
 }
 
 impl Default for CaptionConfig {
@@ -39,6 +41,7 @@ impl Default for CaptionConfig {
             context_length: 42,
             mapper: MapperConfig::default(),
             decoder: DecoderConfig::default(),
+            lm: LmConfig::default(),
         }
     }
 }
@@ -52,6 +55,10 @@ pub enum Family {
     None,
     /// Image features as the first tokens of a small decoder (Mokady et al. 2021).
     Prefix,
+    /// The same, over the hidden states that a frozen language model makes of the caption.
+    PrefixLm,
+    /// Image features as the first tokens of a frozen language model with learned corrections.
+    Lora,
 }
 
 impl Family {
@@ -60,8 +67,58 @@ impl Family {
         match self {
             Self::None => "none",
             Self::Prefix => "prefix",
+            Self::PrefixLm => "prefix_lm",
+            Self::Lora => "lora",
         }
     }
+
+    /// Whether there is a frozen language model.
+    pub fn has_lm(self) -> bool {
+        matches!(self, Self::PrefixLm | Self::Lora)
+    }
+}
+
+/// A frozen language model and its corrections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LmConfig {
+    /// A GGUF file, a folder with `config.json` and safetensors, or a hub id.
+    pub source: String,
+    /// A `tokenizer.json` or hub id in the place of the model's own.
+    pub tokenizer: String,
+    /// Rank of a correction.
+    pub rank: usize,
+    /// A correction counts alpha over rank times.
+    pub alpha: f64,
+    /// Share of a correction's inputs that are taken out in training.
+    pub dropout: f64,
+    /// Which layers are corrected.
+    pub targets: LoraTargets,
+}
+
+impl Default for LmConfig {
+    fn default() -> Self {
+        Self {
+            source: String::new(),
+            tokenizer: String::new(),
+            rank: 8,
+            alpha: 16.0,
+            dropout: 0.05,
+            targets: LoraTargets::All,
+        }
+    }
+}
+
+/// Which layers of a frozen language model are corrected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoraTargets {
+    /// Queries, keys, values and the layer behind attention.
+    Attention,
+    /// The feed-forward layers.
+    Ffn,
+    /// Both.
+    All,
 }
 
 /// What a frozen image tower hands on.
@@ -160,6 +217,23 @@ impl CaptionConfig {
         divides("caption.decoder.heads", decoder.heads, "caption.decoder.width", decoder.width)?;
         if mapper.kind == MapperKind::Transformer {
             divides("caption.mapper.heads", mapper.heads, "caption.decoder.width", decoder.width)?;
+        }
+        if self.family.has_lm() != !self.lm.source.is_empty() {
+            let allowed = if self.family.has_lm() {
+                "a GGUF file, a folder with config.json and safetensors, or a hub id"
+            } else {
+                "\"\" for a family without a language model"
+            };
+            return refuse("caption.lm.source", format!("{:?}", self.lm.source), allowed);
+        }
+        if self.family.has_lm() && !config.tokenizer.source.is_empty() {
+            let allowed =
+                "\"\" for a family with a language model, whose tokenizer is used (caption.lm.tokenizer)";
+            return refuse("tokenizer.source", format!("{:?}", config.tokenizer.source), allowed);
+        }
+        if config.train.sample_ledger {
+            let allowed = "false for a captioner";
+            return refuse("train.sample_ledger", "true".into(), allowed);
         }
         if !config.train.freeze.is_empty() {
             let allowed = "an empty list for a captioner, whose image tower is frozen as it is";

@@ -20,7 +20,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 pub use caption::{
-    CaptionConfig, DecodeConfig, DecodeMethod, DecoderConfig, Family, ImageFeatures, MapperConfig, MapperKind,
+    CaptionConfig, DecodeConfig, DecodeMethod, DecoderConfig, Family, ImageFeatures, LmConfig, LoraTargets,
+    MapperConfig, MapperKind,
 };
 pub use loss::{LossConfig, LossKind};
 pub use preset::{ModelConfig, TextConfig, VisionConfig};

@@ -12,7 +12,6 @@ use crate::step::{CaptionTrainee, TrainState};
 use crate::tokenizer::Tokenizer;
 use candle_core::Device;
 use loader::{Batch, Loader};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Pictures of the validation view whose captions are kept at every evaluation.
@@ -27,16 +26,19 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
     let loader = data::open_train(&view, job.data)?;
     let val = data::open_eval(&view, job.data, &config.data.val_split, config.data.val_fraction)?;
     let run = RunFolder::open(job.run, job.resume)?;
-    let tokenizer = run.tokenizer(&config.tokenizer, || captions_of(&loader))?;
+    let (lm, tokenizer) = match captioner::open_lm(config, &device)? {
+        Some((lm, tokenizer)) => (Some(lm), tokenizer),
+        None => (None, run.tokenizer(&config.tokenizer, || captions_of(&loader))?),
+    };
+    let frozen = captioner::frozen(&tower, lm.as_deref());
     let total = config.total_steps(loader.batch_count());
-    let model = CaptionModel::new(config, &tower, tokenizer.vocab_size(), &device)
+    let model = CaptionModel::new(config, &tower, lm, tokenizer.vocab_size(), &device)
         .and_then(|model| CaptionTrainee::new(model, &device))
         .map_err(Error::tensor("build the captioner"))?;
     let model = TrainState::of(model, config, total)?;
     let tensors = Tensors::new(&view, &loader, &tokenizer, &device)?;
     let task =
         Captioning { config, tensors, tower: &tower, val: &val, tokenizer: &tokenizer, device: &device };
-    let frozen = BTreeMap::from([("the image tower".to_owned(), tower.digest().to_owned())]);
     let parts = Parts {
         run: &run,
         loader: &loader,
@@ -65,7 +67,9 @@ impl Task for Captioning<'_> {
     fn prepare(&self, batch: &Batch) -> Result<CaptionBatch> {
         let seen = self.tower.see(&self.tensors.pixels(batch, batch.len())?)?;
         let length = self.config.caption.context_length;
-        CaptionBatch::new(seen.features, &self.tensors.drawn(batch), self.tokenizer, length, self.device)
+        let captions = self.tensors.drawn(batch);
+        let seed = drawn(self.config.train.seed, batch);
+        CaptionBatch::new(seen.features, &captions, self.tokenizer, length, self.device, seed)
     }
 
     fn evaluate(&self, model: &CaptionTrainee, at: &At<'_>) -> Result<ValRow> {
@@ -105,6 +109,17 @@ impl Task for Captioning<'_> {
     fn keep(&self, run: &Path) -> Result<()> {
         self.tower.keep(run)
     }
+}
+
+/// What a batch's randomness is drawn from: the same when the run is resumed.
+fn drawn(seed: u64, batch: &Batch) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key("trainer v1 captioner batches");
+    for number in [seed, batch.epoch(), batch.position()] {
+        hasher.update(&number.to_le_bytes());
+    }
+    let mut bytes = [0; 8];
+    hasher.finalize_xof().fill(&mut bytes);
+    u64::from_le_bytes(bytes)
 }
 
 /// Writes what is said of the first pictures of the view, the same at every evaluation, as JSON lines and as a page.

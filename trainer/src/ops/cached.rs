@@ -1,15 +1,17 @@
 //! A causal stack that is run a few tokens at a time and keeps keys and values of the earlier ones.
 //!
-//! The forward pass alone, on a CPU in single precision. All rows (captions that are being written) have the same
-//! length. A product of few rows with a large matrix is bound by reading the matrix: it is cut into bands of outputs,
-//! each read once for all rows. Bands depend on shapes alone, so results have the same bits for any number of threads.
-//! Left out: training, and rows of different lengths.
+//! The forward pass alone, on a CPU in single precision, for pre-norm blocks of the captioners' own decoders and of frozen
+//! language models with their corrections. All rows (captions that are being written) have the same length. A product
+//! of few rows with a large matrix is bound by reading the matrix: it is cut into bands of outputs, each read once for
+//! all rows. Bands depend on shapes alone, so results have the same bits for any number of threads. Left out: training,
+//! and rows of different lengths.
 
 use super::gelu::{self, Activation};
 use super::gemm::{Matrix, MatrixMut, gemm};
 use super::lanes::{dot, exp, max, sum_map};
+use super::lm::{LmLinear, LmNorm, NormView, Rotations};
 use super::recycle::Buffer;
-use super::{buffer::read, layer_norm};
+use super::{buffer::read, linear::forward_rows};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -19,29 +21,51 @@ const BAND: usize = 96;
 /// Most rows that a band computes at once.
 const ROWS: usize = 512;
 
-/// A matrix (N, K) and a bias (N), held as plain numbers.
+/// A learned correction of low rank.
+struct LowRank {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    scale: f32,
+}
+
+/// A matrix (N, K), a bias (N) and a correction. The matrix is shared with the model where that stands on the CPU.
 pub(crate) struct Affine {
-    weight: Vec<f32>,
+    weight: Tensor,
     bias: Option<Vec<f32>>,
+    low_rank: Option<LowRank>,
     inputs: usize,
     outputs: usize,
 }
 
+/// The tensor on the CPU in f32, shared where it is there already.
+fn at_hand(tensor: &Tensor) -> Result<Tensor> {
+    tensor.detach().to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()
+}
+
 /// The numbers of a tensor of any device and type.
-fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
-    let tensor = tensor.detach().to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-    read(&tensor, |values| Ok(values.to_vec()))
+pub(crate) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    read(&at_hand(tensor)?, |values| Ok(values.to_vec()))
 }
 
 impl Affine {
-    /// Copies weight (N, K) and bias (N).
+    /// Of weight (N, K) and bias (N).
     pub(crate) fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let bias = bias.map(numbers).transpose()?;
         if bias.as_ref().is_some_and(|bias| bias.len() != outputs) {
             bail!("a layer of {outputs} outputs has a bias of another length")
         }
-        Ok(Self { weight: numbers(weight)?, bias, inputs, outputs })
+        Ok(Self { weight: at_hand(weight)?, bias, low_rank: None, inputs, outputs })
+    }
+
+    /// Of a frozen layer, with its correction times `scale`.
+    pub(crate) fn frozen(layer: &LmLinear, scale: f32) -> Result<Self> {
+        let mut affine = Self::new(&layer.weight, layer.bias.as_ref())?;
+        affine.low_rank = match &layer.lora {
+            Some(lora) => Some(LowRank { a: numbers(&lora.a)?, b: numbers(&lora.b)?, scale }),
+            None => None,
+        };
+        Ok(affine)
     }
 
     /// Numbers that come out for a row.
@@ -49,37 +73,43 @@ impl Affine {
         self.outputs
     }
 
-    /// `out = x·Wᵀ + b` for rows of K and N numbers.
-    pub(crate) fn apply(&self, x: &[f32], out: &mut [f32]) {
+    /// `out = x·Wᵀ + b`, and the correction, for rows of K and N numbers.
+    pub(crate) fn apply(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
+        read(&self.weight, |weight| {
+            for (x, out) in x.chunks(ROWS * self.inputs).zip(out.chunks_mut(ROWS * self.outputs)) {
+                self.some_rows(weight, x, out);
+            }
+            Ok(())
+        })
+    }
+
+    fn some_rows(&self, weight: &[f32], x: &[f32], out: &mut [f32]) {
         let Self { inputs, outputs, .. } = *self;
-        for (x, out) in x.chunks(ROWS * inputs).zip(out.chunks_mut(ROWS * outputs)) {
-            let rows = x.len() / inputs;
-            // A band's results stand together: (N, rows), turned around afterwards.
-            let mut turned = Buffer::stale(rows * outputs);
-            turned.par_chunks_mut(BAND * rows).zip(self.weight.par_chunks(BAND * inputs)).for_each(
-                |(turned, weight)| {
-                    if rows == 1 {
-                        products(weight, x, turned);
-                        return;
-                    }
-                    let count = turned.len() / rows;
-                    let x = Matrix::new(x, rows, inputs).t();
-                    gemm(
-                        MatrixMut::new(turned, count, rows),
-                        false,
-                        Matrix::new(weight, count, inputs),
-                        x,
-                        1.0,
-                    );
-                },
-            );
-            let bias = self.bias.as_deref();
-            out.par_chunks_mut(outputs).enumerate().for_each(|(row, out)| {
-                for (place, (out, of_rows)) in out.iter_mut().zip(turned.chunks_exact(rows)).enumerate() {
-                    *out = of_rows[row] + bias.map_or(0.0, |bias| bias[place]);
-                }
-            });
-        }
+        let rows = x.len() / inputs;
+        // A band's results stand together: (N, rows), turned around afterwards.
+        let mut turned = Buffer::stale(rows * outputs);
+        let bands = turned.par_chunks_mut(BAND * rows).zip(weight.par_chunks(BAND * inputs));
+        bands.for_each(|(turned, weight)| {
+            if rows == 1 {
+                products(weight, x, turned);
+                return;
+            }
+            let count = turned.len() / rows;
+            let x = Matrix::new(x, rows, inputs).t();
+            gemm(MatrixMut::new(turned, count, rows), false, Matrix::new(weight, count, inputs), x, 1.0);
+        });
+        let bias = self.bias.as_deref();
+        out.par_chunks_mut(outputs).enumerate().for_each(|(row, out)| {
+            for (place, (out, of_rows)) in out.iter_mut().zip(turned.chunks_exact(rows)).enumerate() {
+                *out = of_rows[row] + bias.map_or(0.0, |bias| bias[place]);
+            }
+        });
+        let Some(LowRank { a, b, scale }) = &self.low_rank else { return };
+        let rank = a.len() / inputs;
+        let mut inner = Buffer::stale(rows * rank);
+        forward_rows(x, a, None, &mut inner, (inputs, rank));
+        let (inner, b) = (Matrix::new(&inner, rows, rank), Matrix::new(b, outputs, rank));
+        gemm(MatrixMut::new(out, rows, outputs), true, inner, b.t(), *scale);
     }
 }
 
@@ -95,47 +125,76 @@ simd! {
 /// Normalisation of rows with a learned scale.
 pub(crate) struct Norm {
     weight: Vec<f32>,
-    bias: Vec<f32>,
+    bias: Option<Vec<f32>>,
     eps: f32,
 }
 
 impl Norm {
     /// Layer normalisation with weight and bias (D).
     pub(crate) fn layer([weight, bias]: &[Tensor; 2], eps: f32) -> Result<Self> {
-        Ok(Self { weight: numbers(weight)?, bias: numbers(bias)?, eps })
+        Ok(Self { weight: numbers(weight)?, bias: Some(numbers(bias)?), eps })
+    }
+
+    /// A frozen normalisation.
+    pub(crate) fn frozen(norm: &LmNorm, eps: f32) -> Result<Self> {
+        let bias = norm.bias.as_ref().map(numbers).transpose()?;
+        Ok(Self { weight: numbers(&norm.weight)?, bias, eps })
     }
 
     /// Normalises rows into `out`.
     pub(crate) fn apply(&self, x: &[f32], out: &mut [f32]) {
-        layer_norm::forward_rows(x, &self.weight, &self.bias, self.eps, out);
+        NormView { weight: &self.weight, bias: self.bias.as_deref(), eps: self.eps }.forward(x, out);
     }
+}
+
+/// Queries, keys and values.
+pub(crate) enum Projection {
+    /// All from one matrix, in this order.
+    Packed(Affine),
+    /// From one each.
+    Split([Affine; 3]),
 }
 
 /// One pre-norm block.
 pub(crate) struct Layer {
     /// Before attention.
     pub(crate) norm_1: Norm,
-    /// Packed queries, keys and values.
-    pub(crate) qkv: Affine,
+    /// Into attention.
+    pub(crate) qkv: Projection,
     /// Behind attention.
     pub(crate) out: Affine,
     /// Before the feed-forward layers.
     pub(crate) norm_2: Norm,
+    /// What the hidden units are multiplied with, behind its non-linearity.
+    pub(crate) gate: Option<Affine>,
     /// Into the hidden units.
-    pub(crate) c_fc: Affine,
+    pub(crate) up: Affine,
     /// Out of them.
-    pub(crate) c_proj: Affine,
-    /// Non-linearity of the hidden units.
+    pub(crate) down: Affine,
+    /// Non-linearity of the gate, or of the hidden units.
     pub(crate) activation: Activation,
 }
 
 /// How wide a stack is and how many heads it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Sizes {
     /// Width of a token.
     pub(crate) width: usize,
     /// Heads of the queries.
     pub(crate) heads: usize,
+    /// Heads of keys and values.
+    pub(crate) groups: usize,
+    /// Numbers of a head.
+    pub(crate) depth: usize,
+    /// Base of the rotations, where there are any.
+    pub(crate) rope_theta: Option<f64>,
+}
+
+impl Sizes {
+    /// Numbers of a token's queries, and of its keys or values.
+    fn wide(&self) -> (usize, usize) {
+        (self.heads * self.depth, self.groups * self.depth)
+    }
 }
 
 /// The blocks, without what comes before and after them.
@@ -144,7 +203,8 @@ pub(crate) struct CachedStack {
     sizes: Sizes,
 }
 
-/// Keys and values of what rows have seen: for each layer (rows, capacity, 2·D), of which `len` tokens are there.
+/// Keys and values of what rows have seen: for each layer (rows, capacity, keys and values), of which `len` tokens are
+/// there.
 pub(crate) struct Cache {
     layers: Vec<Vec<f32>>,
     rows: usize,
@@ -184,7 +244,7 @@ impl CachedStack {
 
     /// An empty memory for so many rows of at most `capacity` tokens.
     pub(crate) fn cache(&self, rows: usize, capacity: usize) -> Cache {
-        let width = 2 * self.sizes.width;
+        let width = 2 * self.sizes.wide().1;
         let layers = self.layers.iter().map(|_| vec![0.0; rows * capacity * width]).collect();
         Cache { layers, rows, len: 0, capacity, width }
     }
@@ -194,35 +254,33 @@ impl CachedStack {
     /// # Errors
     /// When the memory has no room for them.
     pub(crate) fn extend(&self, x: &mut [f32], cache: &mut Cache) -> Result<()> {
-        let Sizes { width, .. } = self.sizes;
+        let Sizes { width, depth, rope_theta, .. } = self.sizes;
+        let (wide, narrow) = self.sizes.wide();
         let count = x.len() / width;
         let tokens = count / cache.rows.max(1);
         if cache.rows == 0 || tokens * cache.rows != count || cache.len + tokens > cache.capacity {
             bail!("{count} tokens for {} rows, {} of {} places taken", cache.rows, cache.len, cache.capacity)
         }
-        let hidden = self.layers.iter().map(|layer| layer.c_fc.outputs()).max().unwrap_or(0);
+        let rotations = rope_theta.map(|theta| Rotations::new(depth, theta, cache.len, tokens));
         let mut normed = Buffer::stale(count * width);
-        let mut qkv = Buffer::stale(3 * count * width);
-        let mut attended = Buffer::stale(count * width);
-        let mut inner = Buffer::stale(count * hidden);
-        let mut activated = Buffer::stale(count * hidden);
+        let mut qkv = Buffer::stale(count * (wide + 2 * narrow));
+        let mut attended = Buffer::stale(count * wide);
         for (layer, memory) in self.layers.iter().zip(&mut cache.layers) {
             layer.norm_1.apply(x, &mut normed);
-            layer.qkv.apply(&normed, &mut qkv);
             let part = Part { sizes: self.sizes, tokens, seen: cache.len };
+            let [q, k, v] = layer.qkv.apply(&normed, &mut qkv, (wide, narrow), rotations.as_ref())?;
             memory
                 .par_chunks_mut(cache.capacity * cache.width)
-                .zip(qkv.par_chunks(3 * tokens * width))
-                .zip(attended.par_chunks_mut(tokens * width))
-                .for_each(|((memory, qkv), attended)| part.attend(memory, qkv, attended));
-            layer.out.apply(&attended, &mut normed);
+                .zip(attended.par_chunks_mut(tokens * wide))
+                .enumerate()
+                .for_each(|(row, (memory, attended))| {
+                    let [q, k, v] = [q, k, v].map(|rows| rows.skip(row * tokens));
+                    part.attend(memory, q, k, v, attended);
+                });
+            layer.out.apply(&attended, &mut normed)?;
             add(&normed, x);
             layer.norm_2.apply(x, &mut normed);
-            let inner = &mut inner[..count * layer.c_fc.outputs()];
-            layer.c_fc.apply(&normed, inner);
-            let activated = &mut activated[..inner.len()];
-            gelu::forward(layer.activation, inner, activated);
-            layer.c_proj.apply(activated, &mut normed);
+            layer.feed_forward(&mut normed, count)?;
             add(&normed, x);
         }
         cache.len += tokens;
@@ -230,10 +288,89 @@ impl CachedStack {
     }
 }
 
+impl Layer {
+    /// The feed-forward layers on `count` rows, in place.
+    fn feed_forward(&self, rows: &mut [f32], count: usize) -> Result<()> {
+        let hidden = count * self.up.outputs();
+        let (mut up, mut activated) = (Buffer::stale(hidden), Buffer::stale(hidden));
+        self.up.apply(rows, &mut up)?;
+        match &self.gate {
+            Some(gate) => {
+                let mut gated = Buffer::stale(hidden);
+                gate.apply(rows, &mut gated)?;
+                gelu::forward(self.activation, &gated, &mut activated);
+                multiply(&up, &mut activated);
+            }
+            None => gelu::forward(self.activation, &up, &mut activated),
+        }
+        self.down.apply(&activated, rows)
+    }
+}
+
+/// Rows of numbers that lie `stride` apart.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    stride: usize,
+    width: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn skip(self, rows: usize) -> Self {
+        Self { data: &self.data[rows * self.stride..], ..self }
+    }
+
+    fn row(&self, row: usize) -> &'a [f32] {
+        &self.data[row * self.stride..][..self.width]
+    }
+}
+
+impl Projection {
+    /// Queries, keys and values of rows, rotated; `space` holds them.
+    fn apply<'a>(
+        &self,
+        x: &[f32],
+        space: &'a mut [f32],
+        (wide, narrow): (usize, usize),
+        rotations: Option<&Rotations>,
+    ) -> Result<[Rows<'a>; 3]> {
+        match self {
+            Self::Packed(all) => {
+                all.apply(x, space)?;
+                let stride = wide + 2 * narrow;
+                let part = |first: usize, width| Rows { data: &space[first..], stride, width };
+                Ok([part(0, wide), part(wide, narrow), part(wide + narrow, narrow)])
+            }
+            Self::Split([of_q, of_k, of_v]) => {
+                let count = space.len() / (wide + 2 * narrow);
+                let (q, rest) = space.split_at_mut(count * wide);
+                let (k, v) = rest.split_at_mut(count * narrow);
+                of_q.apply(x, q)?;
+                of_k.apply(x, k)?;
+                of_v.apply(x, v)?;
+                if let Some(rotations) = rotations {
+                    rotations.turn(q, wide, false);
+                    rotations.turn(k, narrow, false);
+                }
+                let part = |data: &'a [f32], width| Rows { data, stride: width, width };
+                Ok([part(q, wide), part(k, narrow), part(v, narrow)])
+            }
+        }
+    }
+}
+
 simd! {
     fn add(from: &[f32], to: &mut [f32]) {
         for (to, from) in to.iter_mut().zip(from) {
             *to += from;
+        }
+    }
+}
+
+simd! {
+    fn multiply(by: &[f32], numbers: &mut [f32]) {
+        for (number, by) in numbers.iter_mut().zip(by) {
+            *number *= by;
         }
     }
 }
@@ -249,22 +386,24 @@ struct Part {
 
 impl Part {
     /// Remembers keys and values, and attends to all that is remembered and not later.
-    fn attend(&self, memory: &mut [f32], qkv: &[f32], out: &mut [f32]) {
-        let Sizes { width, heads } = self.sizes;
-        let depth = width / heads;
+    fn attend(&self, memory: &mut [f32], q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, out: &mut [f32]) {
+        let Sizes { heads, groups, depth, .. } = self.sizes;
+        let (wide, narrow) = self.sizes.wide();
         let scale = 1.0 / (depth as f32).sqrt();
-        let first = self.seen * 2 * width;
-        for (kv, qkv) in memory[first..].chunks_exact_mut(2 * width).zip(qkv.chunks_exact(3 * width)) {
-            kv.copy_from_slice(&qkv[width..]);
+        let first = self.seen * 2 * narrow;
+        for (token, kv) in memory[first..].chunks_exact_mut(2 * narrow).take(self.tokens).enumerate() {
+            let (keys, values) = kv.split_at_mut(narrow);
+            keys.copy_from_slice(k.row(token));
+            values.copy_from_slice(v.row(token));
         }
         let mut scores = Buffer::stale(self.seen + self.tokens);
-        for (token, (qkv, out)) in qkv.chunks_exact(3 * width).zip(out.chunks_exact_mut(width)).enumerate() {
-            let seen = self.seen + token + 1;
+        for (token, out) in out.chunks_exact_mut(wide).enumerate() {
+            let (query, seen) = (q.row(token), self.seen + token + 1);
             for head in 0..heads {
-                let at = head * depth;
+                let (at, group) = (head * depth, head * groups / heads * depth);
                 let scores = &mut scores[..seen];
-                weigh(&qkv[at..at + depth], &memory[at..], 2 * width, scale, scores);
-                gather(scores, &memory[width + at..], 2 * width, &mut out[at..at + depth]);
+                weigh(&query[at..at + depth], &memory[group..], 2 * narrow, scale, scores);
+                gather(scores, &memory[narrow + group..], 2 * narrow, &mut out[at..at + depth]);
             }
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn search(
     features: &Tensor,
     writing: &Writing<'_>,
 ) -> Result<Vec<Vec<Written>>> {
-    let (mut cache, mut logits) = model.begin(features, writing.room)?;
+    let (mut memory, mut logits) = model.begin(features, writing.room)?;
     let vocab = model.vocab_size();
     let pictures = features.dim(0)?;
     let mut searches: Vec<Search> = (0..pictures)
@@ -82,13 +82,13 @@ pub(super) fn search(
         if searches.is_empty() {
             break;
         }
-        cache.choose(&chosen);
+        memory.choose(&chosen);
         let tokens: Vec<u32> = searches
             .iter()
             .flat_map(|search| &search.followed)
             .filter_map(|followed| followed.tokens.last().copied())
             .collect();
-        logits = model.next(&mut cache, &tokens, place)?;
+        logits = model.next(&mut memory, &tokens, place)?;
     }
     Ok(done)
 }

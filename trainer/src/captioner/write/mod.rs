@@ -13,6 +13,16 @@ use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 use rules::{Rules, draw, log_sum_exp};
 
+/// What a model remembers of its rows: one memory for each of its stacks.
+pub(crate) struct Memory(pub(crate) Vec<Cache>);
+
+impl Memory {
+    /// Goes on with these rows, each as often as it is named.
+    pub(super) fn choose(&mut self, parents: &[usize]) {
+        self.0.iter_mut().for_each(|cache| cache.choose(parents));
+    }
+}
+
 /// A model that gives the logits of the next token; rows are captions.
 pub(crate) trait NextToken {
     /// Token ids.
@@ -20,10 +30,10 @@ pub(crate) trait NextToken {
 
     /// Starts a caption for each picture of `features` (B, rows, inputs) with room for `tokens`: what is remembered,
     /// and the logits (B, V) of its first token.
-    fn begin(&self, features: &Tensor, tokens: usize) -> Result<(Cache, Vec<f32>)>;
+    fn begin(&self, features: &Tensor, tokens: usize) -> Result<(Memory, Vec<f32>)>;
 
     /// The logits (rows, V) behind the next token of every row, which is the caption's token number `place`.
-    fn next(&self, cache: &mut Cache, tokens: &[u32], place: usize) -> Result<Vec<f32>>;
+    fn next(&self, memory: &mut Memory, tokens: &[u32], place: usize) -> Result<Vec<f32>>;
 }
 
 /// A caption as it was written.
@@ -93,7 +103,7 @@ fn one_by_one(
     seed: Option<u64>,
 ) -> Result<Vec<Vec<Written>>> {
     let count = writing.decode.candidates;
-    let (mut cache, first) = model.begin(features, writing.room)?;
+    let (mut memory, first) = model.begin(features, writing.room)?;
     let vocab = model.vocab_size();
     let parents: Vec<usize> =
         (0..keys.len()).flat_map(|picture| std::iter::repeat_n(picture, count)).collect();
@@ -104,7 +114,7 @@ fn one_by_one(
     let mut logits = Vec::with_capacity(parents.len() * vocab);
     parents.iter().for_each(|parent| logits.extend_from_slice(&first[parent * vocab..][..vocab]));
     if count > 1 {
-        cache.choose(&parents);
+        memory.choose(&parents);
     }
     let mut done: Vec<Vec<Option<Written>>> = vec![vec![None; count]; keys.len()];
     let rules = writing.rules();
@@ -146,11 +156,11 @@ fn one_by_one(
             break;
         }
         if staying.len() < drafts.len() {
-            cache.choose(&staying);
+            memory.choose(&staying);
             drafts = staying.iter().map(|row| drafts[*row].clone()).collect();
         }
         let tokens: Vec<u32> = drafts.iter().filter_map(|draft| draft.tokens.last().copied()).collect();
-        logits = model.next(&mut cache, &tokens, drafts[0].tokens.len())?;
+        logits = model.next(&mut memory, &tokens, drafts[0].tokens.len())?;
     }
     Ok(done.into_iter().map(|captions| captions.into_iter().flatten().collect()).collect())
 }

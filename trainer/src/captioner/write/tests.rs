@@ -42,17 +42,17 @@ impl NextToken for Table {
         self.next.len()
     }
 
-    fn begin(&self, features: &Tensor, _tokens: usize) -> Result<(Cache, Vec<f32>)> {
+    fn begin(&self, features: &Tensor, _tokens: usize) -> Result<(Memory, Vec<f32>)> {
         let stack = crate::ops::cached::CachedStack::new(
             Vec::new(),
-            crate::ops::cached::Sizes { width: 1, heads: 1 },
+            crate::ops::cached::Sizes { width: 1, heads: 1, groups: 1, depth: 1, rope_theta: None },
         );
         let rows = features.dim(0)?;
-        Ok((stack.cache(rows, 1), self.next[0].repeat(rows)))
+        Ok((Memory(vec![stack.cache(rows, 1)]), self.next[0].repeat(rows)))
     }
 
-    fn next(&self, cache: &mut Cache, tokens: &[u32], _place: usize) -> Result<Vec<f32>> {
-        assert_eq!(cache.rows(), tokens.len());
+    fn next(&self, memory: &mut Memory, tokens: &[u32], _place: usize) -> Result<Vec<f32>> {
+        assert_eq!(memory.0[0].rows(), tokens.len());
         Ok(tokens.iter().flat_map(|token| self.next[*token as usize].clone()).collect())
     }
 }

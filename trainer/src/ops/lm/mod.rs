@@ -13,6 +13,7 @@ mod norm;
 pub(crate) use attention::Rotations;
 pub use lora::{LmLinear, Lora, LoraPass};
 pub use norm::LmNorm;
+pub(crate) use norm::NormView;
 
 use self::attention::Groups;
 use self::kernel::Block;
