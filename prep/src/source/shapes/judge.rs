@@ -126,6 +126,16 @@ impl Judged {
             kind.merge(other);
         }
     }
+
+    /// Captions of which all is true, of all.
+    pub fn captions_true(&self) -> Tally {
+        Tally { right: self.all_true, claimed: self.captions }
+    }
+
+    /// Captions with words that could not be read, of all.
+    pub fn captions_unread(&self) -> Tally {
+        Tally { right: self.with_unread, claimed: self.captions }
+    }
 }
 
 /// Mentioned objects that an assignment is tried for: three times as many as a scene has. A caption that mentions more

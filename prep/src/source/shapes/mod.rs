@@ -11,8 +11,8 @@
 //! [`held_out`], in `val` each scene's main object has one. All their parts, and all pairs of them,
 //! are seen in training.
 //!
-//! As a caption is written from facts, it can be read back into them ([`parse`]), whoever wrote it, and they can be
-//! compared with the scene ([`judge`]): of a captioner's captions it is known how much is true.
+//! As a caption is written from facts, it can be read back into them ([`parse()`]), whoever wrote it, and they can be
+//! compared with the scene ([`judge()`]): of a captioner's captions it is known how much is true.
 //!
 //! Left out on purpose: anything that would make the set a benchmark of perception. It is there to
 //! be learnable in minutes.

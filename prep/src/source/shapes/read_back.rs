@@ -111,13 +111,13 @@ fn what_cannot_be_read_is_said() {
     }
 }
 
-/// A large red circle in the middle, and a blue star to the left of it, somewhere in the first thousands.
+/// A large red circle, and a small object of another shape and colour.
 fn scene_of_two() -> Scene {
-    let is = |object: &Object, fact: ObjectFact| fact.fits(object);
     scenes(20_000)
         .find(|scene| {
             scene.objects.len() == 2
-                && is(&scene.objects[0], ObjectFact { size: Some(Size::Large), ..red_circle() })
+                && red_circle().fits(&scene.objects[0])
+                && scene.objects[0].size == Size::Large
                 && scene.objects[1].shape != Shape::Circle
                 && scene.objects[1].colour != Colour::Red
                 && scene.objects[1].size == Size::Small
