@@ -26,6 +26,7 @@ Examples:
   prep inspect data/coco --grid samples.png
   prep inspect data/coco --html report.html              # samples, captions, left out, near-duplicates
   prep inspect data/coco --near                          # nearly the same pictures, across splits first
+  prep judge data/shapes --captions captions.json        # how much of written captions is true of the scenes
 
 The environment: HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_CACHE as for every tool of the Hub; COCO_ENDPOINT for a
 mirror of http://images.cocodataset.org.
@@ -39,7 +40,7 @@ Exit codes: 0 success, 1 damage found, 2 the command could not be carried out.";
 #[command(name = "prep", version, after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
-    /// verify, repair or inspect; none packs.
+    /// verify, repair, inspect or judge; none packs.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Options of packing.
@@ -56,6 +57,8 @@ pub enum Command {
     Repair(RepairArgs),
     /// Say what is in a data set, and draw some of it.
     Inspect(InspectArgs),
+    /// Say how many claims of captions, written by a model or a person, are true of their scenes of shapes.
+    Judge(JudgeArgs),
 }
 
 /// A source by name.
@@ -386,4 +389,26 @@ pub struct InspectArgs {
     /// Threads [default: all cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+}
+
+/// Options of `prep judge`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  trainer caption --run caption_prefix data/shapes --split val --results captions.json\n  prep judge data/shapes --captions captions.json\n  prep judge data/shapes --captions written.jsonl --split train --json | jq .judged.share\n\nExit codes: 0 the captions were judged, whatever they came to; 2 they could not be."
+)]
+pub struct JudgeArgs {
+    /// A data set of shapes: its manifest names the seed that the scenes are drawn from again.
+    pub dir: PathBuf,
+    /// The captions, each with the key of its sample.
+    ///
+    /// Either COCO's results, [{"image_id": KEY, "caption": TEXT}, …], or JSON lines, {"key": KEY, "caption": TEXT} or
+    /// {"key": KEY, "captions": [{"text": TEXT}, …]}, of which the first is judged.
+    #[arg(long, value_name = "FILE")]
+    pub captions: PathBuf,
+    /// The split that they are of.
+    #[arg(long, default_value = "val", value_name = "NAME")]
+    pub split: String,
+    /// Print the numbers as JSON.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Some(Command::Verify(args)) => commands::verify::run(args),
         Some(Command::Repair(args)) => commands::repair::run(args),
         Some(Command::Inspect(args)) => commands::inspect::run(args).map(|()| true),
+        Some(Command::Judge(args)) => commands::judge::run(args).map(|()| true),
         None => commands::pack::run(&cli.pack).map(|()| true),
     };
     match outcome {

@@ -6,10 +6,11 @@ use std::{io::Write as _, path::Path, time::Duration};
 use shard::{Manifest, SourceInfo, verify};
 
 use crate::{
-    commands::{advise::Advice, inspect::Summary},
+    commands::{advise::Advice, inspect::Summary, judge::Outcome},
     near::{Member, NearDuplicates},
     pack::PackSettings,
     plan::Plan,
+    source::shapes::{Judged, Kind, Tally},
 };
 
 /// `1.23 GB` of decimal units.
@@ -248,4 +249,52 @@ fn near_duplicates(near: &NearDuplicates, printed: usize) {
 /// Where a picture went.
 pub(crate) fn drawn(path: &Path) {
     line(&format!("drew {}", path.display()));
+}
+
+/// How much of captions is true.
+pub(crate) fn judged(dir: &Path, split: &str, outcome: &Outcome, json: bool) {
+    let Outcome { judged, shifted } = outcome;
+    if json {
+        let shifted = shifted.as_ref().map(judged_json);
+        let json = serde_json::json!({
+            "dir": dir.to_string_lossy(), "split": split, "judged": judged_json(judged), "shifted": shifted
+        });
+        return line(&serde_json::to_string_pretty(&json).unwrap_or_default());
+    }
+    line(&format!("{}: {} captions of {split}", dir.display(), judged.captions));
+    line(&format!("  {:<22}{:>9}  {:>17}{:>17}", "", "its scene", "", "another's scene"));
+    let row = |name: &str, one: Tally, other: Option<Tally>| {
+        let share =
+            |tally: Tally| tally.share().map_or("–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+        let of = format!("{} of {}", one.right, one.claimed);
+        let other = other.map_or("–".to_owned(), share);
+        line(&format!("  {name:<22}{:>9}  {of:>17}{other:>17}", share(one)));
+    };
+    row("claims true", judged.total, shifted.map(|shifted| shifted.total));
+    for (number, kind) in Kind::ALL.iter().enumerate() {
+        row(
+            &format!("  {}", kind.name()),
+            judged.kinds[number],
+            shifted.map(|shifted| shifted.kinds[number]),
+        );
+    }
+    row("captions all true", judged.captions_true(), shifted.map(|shifted| shifted.captions_true()));
+    row("with words not read", judged.captions_unread(), shifted.map(|shifted| shifted.captions_unread()));
+}
+
+fn judged_json(judged: &Judged) -> serde_json::Value {
+    let tally = |tally: Tally| serde_json::json!({ "claimed": tally.claimed, "right": tally.right, "share": tally.share() });
+    let kinds = Kind::ALL.iter().zip(judged.kinds);
+    let kinds: serde_json::Map<_, _> = kinds.map(|(kind, of)| (kind.name().to_owned(), tally(of))).collect();
+    serde_json::json!({
+        "captions": judged.captions,
+        "claimed": judged.total.claimed,
+        "right": judged.total.right,
+        "share": judged.total.share(),
+        "kinds": kinds,
+        "all_true": judged.all_true,
+        "all_true_share": judged.captions_true().share(),
+        "with_unread": judged.with_unread,
+        "with_unread_share": judged.captions_unread().share(),
+    })
 }

@@ -2,6 +2,7 @@
 
 pub mod advise;
 pub mod inspect;
+pub mod judge;
 pub mod pack;
 pub mod repair;
 pub mod verify;

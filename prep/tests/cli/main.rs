@@ -7,6 +7,7 @@ mod downloads;
 mod full_disk;
 mod inspect;
 mod interrupted;
+mod judge;
 mod kills;
 mod mistakes;
 mod near;

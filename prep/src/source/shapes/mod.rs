@@ -11,23 +11,33 @@
 //! [`held_out`], in `val` each scene's main object has one. All their parts, and all pairs of them,
 //! are seen in training.
 //!
+//! As a caption is written from facts, it can be read back into them ([`parse()`]), whoever wrote it, and they can be
+//! compared with the scene ([`judge()`]): of a captioner's captions it is known how much is true.
+//!
 //! Left out on purpose: anything that would make the set a benchmark of perception. It is there to
 //! be learnable in minutes.
 
 mod caption;
 mod draw;
 mod fact;
+mod judge;
+mod lexicon;
 mod outline;
+mod parse;
 mod render;
 mod scene;
 mod source;
 mod words;
 
 #[cfg(test)]
+mod read_back;
+#[cfg(test)]
 mod tests;
 
 pub use caption::Caption;
 pub use fact::{Fact, ObjectFact};
+pub use judge::{Judged, Kind, Tally, Verdict, judge};
+pub use parse::{Parsed, parse};
 pub use scene::{Object, Scene};
 pub use source::Shapes;
 pub use words::{Colour, Ground, Pattern, Place, Relation, Shape, Size, Texture, held_out};

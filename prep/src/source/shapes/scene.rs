@@ -135,6 +135,14 @@ impl Scene {
         Self::id_of(self.split, self.number)
     }
 
+    /// The scene of an id, as [`id`](Self::id) gives it; none where it is no id.
+    pub fn of_id(seed: u64, id: &str) -> Option<Self> {
+        let (name, number) = id.split_once('-')?;
+        let split = [ShapesSplit::Train, ShapesSplit::Val].into_iter().find(|split| split.name() == name)?;
+        let number = number.parse().ok()?;
+        (Self::id_of(split, number) == id).then(|| Self::new(seed, split, number))
+    }
+
     /// The id of a scene that need not be made.
     pub(super) fn id_of(split: ShapesSplit, number: u64) -> String {
         format!("{}-{number:08}", split.name())

@@ -28,11 +28,22 @@ impl Shapes {
         let listings = [listing(0), listing(1)];
         Self { seed, listings, numbers }
     }
+
+    /// The seed of a data set whose scenes this program draws alike; none where it was made from another source, or by
+    /// another version of the generator.
+    pub fn seed_of(info: &SourceInfo) -> Option<u64> {
+        let seed = info.revision.rsplit(' ').next()?.parse().ok()?;
+        (*info == Self::info_of(seed)).then_some(seed)
+    }
+
+    fn info_of(seed: u64) -> SourceInfo {
+        SourceInfo { name: "shapes".to_owned(), revision: format!("{GENERATOR} seed {seed}") }
+    }
 }
 
 impl Source for Shapes {
     fn info(&self) -> SourceInfo {
-        SourceInfo { name: "shapes".to_owned(), revision: format!("{GENERATOR} seed {}", self.seed) }
+        Self::info_of(self.seed)
     }
 
     fn listings(&self) -> &[Listing] {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::source::Source as _;
 
 const SPLITS: [ShapesSplit; 2] = [ShapesSplit::Train, ShapesSplit::Val];
 
@@ -242,6 +243,21 @@ fn seeds_and_splits_differ() {
     ]);
     assert_eq!(pictures.len(), 4);
     assert_eq!(Scene::new(0, ShapesSplit::Train, 1_234).id(), "train-00001234");
+    assert_eq!(Scene::of_id(1, "val-123456789"), Some(Scene::new(1, ShapesSplit::Val, 123_456_789)));
+    for id in ["", "val", "val-1", "val-+0000001", "test-00000001", "val-000000001", "VAL-00000001"] {
+        assert_eq!(Scene::of_id(0, id), None, "{id}");
+    }
+}
+
+#[test]
+fn a_data_set_names_its_seed() {
+    let info = Shapes::new(u64::MAX, 1, 1).info();
+    assert_eq!(Shapes::seed_of(&info), Some(u64::MAX));
+    for revision in ["", "shapes-0 seed 1", "shapes-1 seed", "shapes-1 seed 01", "shapes-1"] {
+        let other = shard::SourceInfo { revision: revision.to_owned(), ..info.clone() };
+        assert_eq!(Shapes::seed_of(&other), None, "{revision}");
+    }
+    assert_eq!(Shapes::seed_of(&shard::SourceInfo { name: "coco".to_owned(), ..info }), None);
 }
 
 #[test]
