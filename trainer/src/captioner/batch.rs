@@ -17,6 +17,8 @@ pub struct CaptionBatch {
     pub input_ids: Tensor,
     /// What is learned: row b·T + t of `input_ids` predicts a token.
     pub targets: Vec<Target>,
+    /// The id that ends a caption.
+    pub end: u32,
     /// What is dropped out of the batch is drawn from it.
     pub seed: u64,
 }
@@ -53,7 +55,7 @@ impl CaptionBatch {
             input_ids.chunks_exact(length).flat_map(|row| &row[..longest]).copied().collect();
         let input_ids = Tensor::from_vec(inputs, (captions.len(), longest), device)
             .map_err(Error::tensor("bring a batch's captions to the device"))?;
-        Ok(Self { features, input_ids, targets, seed })
+        Ok(Self { features, input_ids, targets, end: tokenizer.markers().1, seed })
     }
 }
 

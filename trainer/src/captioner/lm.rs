@@ -26,7 +26,7 @@ impl LmStack {
             let frozen = |layer| Affine::frozen(layer, scale);
             Ok(Layer {
                 norm_1: Norm::frozen(&block.norm_1, shape.eps)?,
-                qkv: Projection::Split([frozen(&block.q)?, frozen(&block.k)?, frozen(&block.v)?]),
+                qkv: Projection::Split(Box::new([frozen(&block.q)?, frozen(&block.k)?, frozen(&block.v)?])),
                 out: frozen(&block.out)?,
                 norm_2: Norm::frozen(&block.norm_2, shape.eps)?,
                 gate: block.mlp.gate.as_ref().map(frozen).transpose()?,

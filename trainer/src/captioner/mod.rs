@@ -6,6 +6,7 @@
 
 pub(crate) mod batch;
 mod captions;
+mod diffusion;
 mod lm;
 mod model;
 mod opened;

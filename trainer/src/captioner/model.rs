@@ -1,6 +1,7 @@
 //! The families of captioners behind one face: a loss to learn, and captions to write.
 
 use super::CaptionBatch;
+use super::diffusion;
 use super::lm::LoraWriter;
 use super::prefix::PrefixWriter;
 use super::tower::Tower;
@@ -8,7 +9,9 @@ use super::write::{Writing, Written, write};
 use crate::config::{Config, Family};
 use crate::lm::LanguageModel;
 use crate::model::Params;
-use crate::model::caption::{LoraCaptioner, MapperSizes, PrefixDecoder, PrefixSizes};
+use crate::model::caption::{
+    DiffusionCaptioner, DiffusionSizes, LoraCaptioner, MapperSizes, PrefixDecoder, PrefixSizes,
+};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, bail};
 use std::sync::Arc;
@@ -20,13 +23,15 @@ pub enum CaptionModel {
     Prefix(PrefixDecoder),
     /// Image features as the first tokens of a frozen language model with corrections.
     Lora(LoraCaptioner),
+    /// Noise that is taken off a whole caption.
+    Diffusion(DiffusionCaptioner),
 }
 
 /// The loss of a batch.
 pub(crate) struct BatchLoss {
     /// A scalar, in nats.
     pub(crate) mean: Tensor,
-    /// Each target's own loss.
+    /// Each target's own loss; the batch's for each of a family whose targets have none.
     pub(crate) each: Vec<f32>,
 }
 
@@ -52,11 +57,22 @@ impl CaptionModel {
             inputs,
             width: match (&lm, caption.family) {
                 (Some(lm), Family::Lora) => lm.sizes.width,
+                (_, Family::Diffusion) => caption.diffusion.width,
                 _ => caption.decoder.width,
             },
         };
         match caption.family {
             Family::None => bail!("caption.family = \"none\" has no network"),
+            Family::Diffusion => {
+                let sizes = DiffusionSizes {
+                    mapper,
+                    config: caption.diffusion.clone(),
+                    context_length: caption.context_length,
+                    vocab_size,
+                };
+                let model = DiffusionCaptioner::new(&sizes, train.seed, device)?;
+                Ok(Self::Diffusion(model.recomputing(train.recompute)))
+            }
             Family::Lora => {
                 let Some(lm) = lm else { bail!("caption.family = \"lora\" without a language model") };
                 let model = LoraCaptioner::new(&mapper, &caption.lm, lm, train.seed, device)?;
@@ -80,6 +96,7 @@ impl CaptionModel {
         match self {
             Self::Prefix(model) => model.params(),
             Self::Lora(model) => model.params(),
+            Self::Diffusion(model) => model.params(),
         }
     }
 
@@ -91,6 +108,7 @@ impl CaptionModel {
         match self {
             Self::Prefix(model) => model.for_inference().map(Self::Prefix),
             Self::Lora(model) => model.for_inference().map(Self::Lora),
+            Self::Diffusion(model) => model.for_inference().map(Self::Diffusion),
         }
     }
 
@@ -102,6 +120,7 @@ impl CaptionModel {
         match self {
             Self::Prefix(model) => model.copied().map(Self::Prefix),
             Self::Lora(model) => model.copied().map(Self::Lora),
+            Self::Diffusion(model) => model.copied().map(Self::Diffusion),
         }
     }
 
@@ -110,6 +129,12 @@ impl CaptionModel {
         let loss = match self {
             Self::Prefix(model) => model.loss(&batch.features, &batch.input_ids, &batch.targets)?,
             Self::Lora(model) => model.loss(&batch.features, &batch.input_ids, &batch.targets, batch.seed)?,
+            Self::Diffusion(model) => {
+                let CaptionBatch { features, input_ids, targets, end, seed } = batch;
+                let terms = model.loss(features, input_ids, targets, *end, *seed)?;
+                let value = terms.loss.to_scalar::<f32>()?;
+                return Ok(BatchLoss { mean: terms.loss, each: vec![value; targets.len()] });
+            }
         };
         Ok(BatchLoss { mean: loss.mean, each: loss.each })
     }
@@ -119,6 +144,7 @@ impl CaptionModel {
         match self {
             Self::Prefix(model) => model.backward(loss),
             Self::Lora(model) => model.backward(loss),
+            Self::Diffusion(model) => model.backward(loss),
         }
     }
 
@@ -134,6 +160,7 @@ impl CaptionModel {
                 let writer = PrefixWriter::new(model, writing.markers.0)?;
                 write(&writer, features, keys, writing)
             }
+            Self::Diffusion(model) => diffusion::write(model, features, keys, writing),
             Self::Lora(model) => {
                 let writer = LoraWriter::new(model, writing.markers.0)?;
                 write(&writer, features, keys, writing)

@@ -25,8 +25,8 @@ const WEIGHTS: &str = "model.safetensors";
 /// Texts that pass through the text side at once.
 const TEXTS_AT_ONCE: usize = 256;
 
-/// Token ids of a tower without a text side, whose table nobody reads.
-const NO_VOCABULARY: usize = 2;
+/// Token ids of a model that a file is compared with, where the file does not tell how many it has.
+const NO_VOCABULARY: usize = 300;
 
 /// A frozen CLIP.
 #[derive(Debug)]

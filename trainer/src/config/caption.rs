@@ -29,6 +29,8 @@ pub struct CaptionConfig {
     pub decoder: DecoderConfig,
     /// The frozen language model of the families that have one.
     pub lm: LmConfig,
+    /// The denoiser of the family `diffusion`.
+    pub diffusion: DiffusionConfig,
 }
 
 impl Default for CaptionConfig {
@@ -42,6 +44,7 @@ impl Default for CaptionConfig {
             mapper: MapperConfig::default(),
             decoder: DecoderConfig::default(),
             lm: LmConfig::default(),
+            diffusion: DiffusionConfig::default(),
         }
     }
 }
@@ -59,6 +62,8 @@ pub enum Family {
     PrefixLm,
     /// Image features as the first tokens of a frozen language model with learned corrections.
     Lora,
+    /// Noise that is taken off the embeddings of a whole caption.
+    Diffusion,
 }
 
 impl Family {
@@ -69,12 +74,172 @@ impl Family {
             Self::Prefix => "prefix",
             Self::PrefixLm => "prefix_lm",
             Self::Lora => "lora",
+            Self::Diffusion => "diffusion",
         }
     }
 
     /// Whether there is a frozen language model.
     pub fn has_lm(self) -> bool {
         matches!(self, Self::PrefixLm | Self::Lora)
+    }
+}
+
+/// A denoiser of captions and its loss. The sizes are DistilBERT's by default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiffusionConfig {
+    /// Width of a token.
+    pub width: usize,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Numbers of a token's embedding; 0: the width.
+    pub embed_dim: usize,
+    /// Whether embeddings are learned.
+    pub embeddings: Embeddings,
+    /// Steps from a caption to noise.
+    pub steps: usize,
+    /// How much noise there is at a step.
+    pub schedule: NoiseSchedule,
+    /// What the network gives.
+    pub predicts: Predicts,
+    /// How many steps before the present one `predicts = "previous"` means.
+    pub stride: usize,
+    /// How the picture is told.
+    pub condition: Condition,
+    /// Share of pictures that are not told in training, which guidance needs.
+    pub mask_probability: f64,
+    /// The distance to the embeddings.
+    pub loss: DiffusionLoss,
+    /// Weight of the distance from the first step; 0: none.
+    pub first_weight: f64,
+    /// Steps that are drawn for a caption of a batch.
+    pub draws: usize,
+    /// What becomes of their distances.
+    pub reduction: Reduction,
+    /// Weight of the cross-entropy of the nearest words.
+    pub rounding_weight: f64,
+    /// Where above 0: the weight follows both terms, so that the cross-entropy counts so many times the distance.
+    pub rounding_ratio: f64,
+    /// Whose nearest words.
+    pub rounding_of: Rounding,
+    /// Whether the step is told to the network.
+    pub time_embedding: bool,
+    /// Whether the network sees its own earlier estimate.
+    pub self_conditioning: bool,
+}
+
+impl Default for DiffusionConfig {
+    fn default() -> Self {
+        Self {
+            width: 768,
+            layers: 6,
+            heads: 12,
+            embed_dim: 0,
+            embeddings: Embeddings::Trained,
+            steps: 1000,
+            schedule: NoiseSchedule::Cosine,
+            predicts: Predicts::Start,
+            stride: 100,
+            condition: Condition::Concat,
+            mask_probability: 0.1,
+            loss: DiffusionLoss::L1,
+            first_weight: 1.0,
+            draws: 1,
+            reduction: Reduction::Mean,
+            rounding_weight: 0.5,
+            rounding_ratio: 0.0,
+            rounding_of: Rounding::Estimate,
+            time_embedding: true,
+            self_conditioning: false,
+        }
+    }
+}
+
+/// A word of a configuration for each value.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$each:meta])* $value:ident = $word:literal),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name { $($(#[$each])* #[serde(rename = $word)] $value),+ }
+
+        impl $name {
+            pub(super) const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+    };
+}
+
+words! {
+    /// Whether the embeddings of a diffusion are learned.
+    Embeddings {
+        /// Learned; their norm and how alike they are is reported.
+        Trained = "trained",
+        /// As they were drawn.
+        Frozen = "frozen",
+    }
+}
+words! {
+    /// How much noise there is at a step.
+    NoiseSchedule {
+        /// By a squared cosine.
+        Cosine = "cosine",
+        /// By a square root, which is noisy early.
+        Sqrt = "sqrt",
+    }
+}
+words! {
+    /// What a denoiser gives.
+    Predicts {
+        /// The caption.
+        Start = "x0",
+        /// The mean of an earlier step.
+        Previous = "previous",
+    }
+}
+words! {
+    /// How a denoiser is told the picture.
+    Condition {
+        /// As further tokens, with a segment's embedding.
+        Concat = "concat",
+        /// Added to every token.
+        Add = "add",
+    }
+}
+words! {
+    /// The distance to the embeddings.
+    DiffusionLoss {
+        /// Absolute.
+        L1 = "l1",
+        /// Squared.
+        Mse = "mse",
+    }
+}
+words! {
+    /// What becomes of the distances of several steps.
+    Reduction {
+        /// Their mean.
+        Mean = "mean",
+        /// Their sum.
+        Sum = "sum",
+    }
+}
+words! {
+    /// Whose nearest words are learned.
+    Rounding {
+        /// Those of the denoised estimate.
+        Estimate = "estimate",
+        /// Those of the embeddings with the first step's noise.
+        Sample = "sample",
+    }
+}
+words! {
+    /// How a diffusion writes.
+    Sampler {
+        /// Each estimate gets fresh noise.
+        Passes = "passes",
+        /// Each estimate keeps the noise that is left (Song et al. 2021).
+        Ddim = "ddim",
     }
 }
 
@@ -213,12 +378,24 @@ impl CaptionConfig {
             let allowed = "a CLIP run's folder, or a safetensors file of a CLIP with the sizes of [model]";
             return refuse("caption.tower", "\"\"".into(), allowed);
         }
-        let (mapper, decoder) = (&self.mapper, &self.decoder);
+        let (mapper, decoder, diffusion) = (&self.mapper, &self.decoder, &self.diffusion);
         divides("caption.decoder.heads", decoder.heads, "caption.decoder.width", decoder.width)?;
+        divides("caption.diffusion.heads", diffusion.heads, "caption.diffusion.width", diffusion.width)?;
         if mapper.kind == MapperKind::Transformer {
-            divides("caption.mapper.heads", mapper.heads, "caption.decoder.width", decoder.width)?;
+            let (key, width) = match self.family {
+                Family::Diffusion => ("caption.diffusion.width", diffusion.width),
+                _ => ("caption.decoder.width", decoder.width),
+            };
+            // A language model's width is known when it is opened.
+            if self.family != Family::Lora {
+                divides("caption.mapper.heads", mapper.heads, key, width)?;
+            }
         }
-        if self.family.has_lm() != !self.lm.source.is_empty() {
+        if diffusion.stride > diffusion.steps {
+            let allowed = "at most caption.diffusion.steps";
+            return refuse("caption.diffusion.stride", diffusion.stride.to_string(), allowed);
+        }
+        if self.family.has_lm() == self.lm.source.is_empty() {
             let allowed = if self.family.has_lm() {
                 "a GGUF file, a folder with config.json and safetensors, or a hub id"
             } else {
@@ -293,6 +470,12 @@ pub struct DecodeConfig {
     pub max_length: usize,
     /// Captions that are written for a picture, of which CLIP's favourite is kept.
     pub candidates: usize,
+    /// How a diffusion writes.
+    pub sampler: Sampler,
+    /// Estimates that a diffusion makes.
+    pub diffusion_steps: usize,
+    /// How far a diffusion goes from what it says without the picture to what it says with it, and beyond.
+    pub guidance: f64,
     /// Seed of what is drawn.
     pub seed: u64,
 }
@@ -311,6 +494,9 @@ impl Default for DecodeConfig {
             min_length: 1,
             max_length: 0,
             candidates: 1,
+            sampler: Sampler::Ddim,
+            diffusion_steps: 10,
+            guidance: 1.0,
             seed: 0,
         }
     }
@@ -344,6 +530,9 @@ impl DecodeConfig {
             let allowed = format!("at most the {longest} tokens that a caption may have");
             return refuse("decode.min_length", self.min_length, allowed);
         }
+        if caption.family == Family::Diffusion {
+            return self.validate_diffusion(caption);
+        }
         if self.candidates > 1 && self.method == DecodeMethod::Greedy {
             let allowed =
                 "1 with decode.method = \"greedy\", which has one answer; \"sample\" or \"beam\" have more";
@@ -352,6 +541,19 @@ impl DecodeConfig {
         if self.candidates > self.beams && self.method == DecodeMethod::Beam {
             let allowed = format!("at most decode.beams, which is {}", self.beams);
             return refuse("decode.candidates", self.candidates, allowed);
+        }
+        Ok(())
+    }
+
+    fn validate_diffusion(&self, caption: &CaptionConfig) -> Result<()> {
+        if self.guidance != 1.0 && caption.diffusion.mask_probability == 0.0 {
+            return Err(Error::Config {
+                key: "decode.guidance".into(),
+                value: self.guidance.to_string(),
+                allowed:
+                    "1.0 with caption.diffusion.mask_probability = 0, which teaches nothing without a picture"
+                        .into(),
+            });
         }
         Ok(())
     }

@@ -2,6 +2,9 @@
 //!
 //! It is the one place that says what a value may be; the structs say what it means.
 
+use super::caption::{
+    Condition, DiffusionLoss, Embeddings, NoiseSchedule, Predicts, Reduction, Rounding, Sampler,
+};
 use crate::error::{Error, Result};
 use toml::{Table, Value};
 
@@ -62,7 +65,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("data.order", SampleOrder),
     ("data.normalize", Word(&["clip", "imagenet", "half"])),
     ("data.shuffle_captions", Bool),
-    ("caption.family", Word(&["none", "prefix", "prefix_lm", "lora"])),
+    ("caption.family", Word(&["none", "prefix", "prefix_lm", "lora", "diffusion"])),
     ("caption.tower", AnyText),
     ("caption.tower_tokenizer", AnyText),
     ("caption.features", Word(&["vector", "patches"])),
@@ -81,6 +84,26 @@ const KEYS: &[(&str, Kind)] = &[
     ("caption.lm.alpha", Above(0.0, 1e6)),
     ("caption.lm.dropout", Below(0.0, 1.0)),
     ("caption.lm.targets", Word(&["attention", "ffn", "all"])),
+    ("caption.diffusion.width", WIDTH),
+    ("caption.diffusion.layers", Whole(1, 256)),
+    ("caption.diffusion.heads", Whole(1, 256)),
+    ("caption.diffusion.embed_dim", Whole(0, 16_384)),
+    ("caption.diffusion.embeddings", Word(Embeddings::WORDS)),
+    ("caption.diffusion.steps", Whole(1, 100_000)),
+    ("caption.diffusion.schedule", Word(NoiseSchedule::WORDS)),
+    ("caption.diffusion.predicts", Word(Predicts::WORDS)),
+    ("caption.diffusion.stride", Whole(1, 100_000)),
+    ("caption.diffusion.condition", Word(Condition::WORDS)),
+    ("caption.diffusion.mask_probability", Below(0.0, 1.0)),
+    ("caption.diffusion.loss", Word(DiffusionLoss::WORDS)),
+    ("caption.diffusion.first_weight", Number(0.0, 1e6)),
+    ("caption.diffusion.draws", Whole(1, 64)),
+    ("caption.diffusion.reduction", Word(Reduction::WORDS)),
+    ("caption.diffusion.rounding_weight", Number(0.0, 1e6)),
+    ("caption.diffusion.rounding_ratio", Number(0.0, 1e6)),
+    ("caption.diffusion.rounding_of", Word(Rounding::WORDS)),
+    ("caption.diffusion.time_embedding", Bool),
+    ("caption.diffusion.self_conditioning", Bool),
     ("decode.method", Word(&["greedy", "sample", "beam"])),
     ("decode.temperature", Above(0.0, 100.0)),
     ("decode.top_k", Whole(0, 1_000_000)),
@@ -92,6 +115,9 @@ const KEYS: &[(&str, Kind)] = &[
     ("decode.min_length", Whole(0, 4096)),
     ("decode.max_length", Whole(0, 4096)),
     ("decode.candidates", Whole(1, 64)),
+    ("decode.sampler", Word(Sampler::WORDS)),
+    ("decode.diffusion_steps", Whole(1, 100_000)),
+    ("decode.guidance", Number(-100.0, 100.0)),
     ("decode.seed", Whole(0, i64::MAX)),
     ("tokenizer.source", AnyText),
     ("tokenizer.vocab_size", Whole(259, 1_000_000)),

@@ -20,8 +20,9 @@ use std::path::Path;
 use toml::{Table, Value};
 
 pub use caption::{
-    CaptionConfig, DecodeConfig, DecodeMethod, DecoderConfig, Family, ImageFeatures, LmConfig, LoraTargets,
-    MapperConfig, MapperKind,
+    CaptionConfig, Condition, DecodeConfig, DecodeMethod, DecoderConfig, DiffusionConfig, DiffusionLoss,
+    Embeddings, Family, ImageFeatures, LmConfig, LoraTargets, MapperConfig, MapperKind, NoiseSchedule,
+    Predicts, Reduction, Rounding, Sampler,
 };
 pub use loss::{LossConfig, LossKind};
 pub use preset::{ModelConfig, TextConfig, VisionConfig};

@@ -152,7 +152,7 @@ pub(crate) enum Projection {
     /// All from one matrix, in this order.
     Packed(Affine),
     /// From one each.
-    Split([Affine; 3]),
+    Split(Box<[Affine; 3]>),
 }
 
 /// One pre-norm block.
@@ -341,7 +341,8 @@ impl Projection {
                 let part = |first: usize, width| Rows { data: &space[first..], stride, width };
                 Ok([part(0, wide), part(wide, narrow), part(wide + narrow, narrow)])
             }
-            Self::Split([of_q, of_k, of_v]) => {
+            Self::Split(layers) => {
+                let [of_q, of_k, of_v] = &**layers;
                 let count = space.len() / (wide + 2 * narrow);
                 let (q, rest) = space.split_at_mut(count * wide);
                 let (k, v) = rest.split_at_mut(count * narrow);

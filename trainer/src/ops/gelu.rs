@@ -107,7 +107,7 @@ simd! {
 /// GPT-2's argument: `√(8/π)·(x + 0.044715x³)`, as `(1 + tanh(u/2))/2 = σ(u)`.
 #[inline(always)]
 fn tanh_argument(x: f32) -> (f32, f32) {
-    const SCALE: f32 = 1.595_769_1;
+    const SCALE: f32 = 1.595_769;
     (SCALE * (x + 0.044_715 * x * x * x), SCALE * (1.0 + 3.0 * 0.044_715 * x * x))
 }
 

@@ -46,7 +46,18 @@ pub(in crate::ops) struct Kept {
     up: Buffer,
 }
 
+/// What one task's backward pass reads; its first row is number `first` of the batch.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    x: &'a [f32],
+    grad: &'a [f32],
+    first: usize,
+    views: &'a Views<'a>,
+    kept: Rows<&'a [f32]>,
+}
+
 /// Some rows of what is kept.
+#[derive(Clone, Copy)]
 struct Rows<T> {
     q: T,
     k: T,
@@ -197,24 +208,19 @@ impl Block {
     }
 
     /// Writes the gradient of one task's rows to `dx`, and adds the corrections' to `learned`.
-    fn backward_task(
-        &self,
-        x: &[f32],
-        grad: &[f32],
-        views: &Views<'_>,
-        first: usize,
-        kept: &Rows<&[f32]>,
-        dx: &mut [f32],
-        learned: &mut Learned,
-    ) {
-        let (wide, narrow) = self.wide();
-        let rows = x.len() / self.width;
+    fn backward_task(&self, task: &Task<'_>, dx: &mut [f32], learned: &mut Learned) {
+        let mut dmiddle = Buffer::stale(task.x.len());
+        self.backward_feed_forward(task, &mut dmiddle, learned);
+        self.backward_attention(task, &dmiddle, dx, learned);
+    }
+
+    /// The gradient of the rows between both halves.
+    fn backward_feed_forward(&self, task: &Task<'_>, dmiddle: &mut [f32], learned: &mut Learned) {
+        let Task { x, grad, first, views, kept } = *task;
         let gated = usize::from(views.gate.is_some());
-        // Feed-forward half.
-        let mut normed = Buffer::stale(x.len());
+        let (mut normed, mut dnormed) = (Buffer::stale(x.len()), Buffer::stale(x.len()));
         views.norm_2.forward(kept.middle, &mut normed);
         let (mut hidden, mut dhidden) = (Buffer::stale(kept.up.len()), Buffer::stale(kept.up.len()));
-        let mut dnormed = Buffer::stale(x.len());
         let activation = self.shape.activation;
         match &views.gate {
             Some(gate) => {
@@ -223,10 +229,9 @@ impl Block {
                 hidden.copy_from_slice(&activated);
                 multiply(kept.up, &mut hidden);
                 views.down.backward(&hidden, first, grad, &mut dhidden, false, learned.of(5 + gated));
-                // The gradient of what the gate was multiplied with, and of the gate's pre-activation.
+                // The gradient of what the gate was multiplied with, then of the gate's pre-activation.
                 multiply(&dhidden, &mut activated);
-                let dup = &activated;
-                views.up.backward(&normed, first, dup, &mut dnormed, false, learned.of(4 + gated));
+                views.up.backward(&normed, first, &activated, &mut dnormed, false, learned.of(4 + gated));
                 multiply(kept.up, &mut dhidden);
                 gelu::forward_and_backward(activation, kept.gate, &mut hidden, &mut dhidden);
                 gate.backward(&normed, first, &dhidden, &mut dnormed, true, learned.of(4));
@@ -238,16 +243,19 @@ impl Block {
                 views.up.backward(&normed, first, &dhidden, &mut dnormed, false, learned.of(4));
             }
         }
-        let mut dmiddle = Buffer::stale(x.len());
         dmiddle.copy_from_slice(grad);
-        views.norm_2.backward(kept.middle, &dnormed, &mut dmiddle);
+        views.norm_2.backward(kept.middle, &dnormed, dmiddle);
+    }
 
-        // Attention half.
+    /// The gradient of the block's input.
+    fn backward_attention(&self, task: &Task<'_>, dmiddle: &[f32], dx: &mut [f32], learned: &mut Learned) {
+        let Task { x, first, views, kept, .. } = *task;
+        let (wide, narrow) = self.wide();
+        let (rows, tokens) = (x.len() / self.width, self.groups.tokens);
         let mut dattended = Buffer::stale(rows * wide);
-        views.out.backward(kept.attended, first, &dmiddle, &mut dattended, false, learned.of(3));
-        let (mut dq, mut dk, mut dv) =
-            (Buffer::stale(rows * wide), Buffer::stale(rows * narrow), Buffer::stale(rows * narrow));
-        let tokens = self.groups.tokens;
+        views.out.backward(kept.attended, first, dmiddle, &mut dattended, false, learned.of(3));
+        let take = |width: usize| Buffer::stale(rows * width);
+        let (mut dq, mut dk, mut dv) = (take(wide), take(narrow), take(narrow));
         let (mut scores, mut dscores) = (Buffer::stale(tokens * tokens), Buffer::stale(tokens * tokens));
         for sample in 0..rows / tokens {
             let range = sample * tokens * wide..(sample + 1) * tokens * wide;
@@ -260,11 +268,12 @@ impl Block {
             rotations.turn(&mut dq, wide, true);
             rotations.turn(&mut dk, narrow, true);
         }
+        let (mut normed, mut dnormed) = (Buffer::stale(x.len()), Buffer::stale(x.len()));
         views.norm_1.forward(x, &mut normed);
         views.q.backward(&normed, first, &dq, &mut dnormed, false, learned.of(0));
         views.k.backward(&normed, first, &dk, &mut dnormed, true, learned.of(1));
         views.v.backward(&normed, first, &dv, &mut dnormed, true, learned.of(2));
-        dx.copy_from_slice(&dmiddle);
+        dx.copy_from_slice(dmiddle);
         views.norm_1.backward(x, &dnormed, dx);
     }
 
@@ -365,7 +374,8 @@ impl Stage for Block {
                 let kept = self.narrow(given.kept, &range);
                 let mut learned = self.learned();
                 let (x, grad) = (&given.x[numbers.clone()], &given.grad[numbers]);
-                self.backward_task(x, grad, &views, range.start, &kept, dx, &mut learned);
+                let task = Task { x, grad, first: range.start, views: &views, kept };
+                self.backward_task(&task, dx, &mut learned);
                 learned.numbers
             })
             .collect();

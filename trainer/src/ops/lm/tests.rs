@@ -156,7 +156,7 @@ fn what_does_not_fit_is_refused() {
     let (block, _) = case.block(DType::F32, 0.0);
     let x = |width: usize| Tensor::zeros((1, 2, width), DType::F32, &Device::Cpu).unwrap();
     let shape = case.shape(false);
-    let run = |x: &Tensor, shape: &LmShape| lm_blocks(x, &[block.clone()], shape, &PLAIN, &sink);
+    let run = |x: &Tensor, shape: &LmShape| lm_blocks(x, std::slice::from_ref(&block), shape, &PLAIN, &sink);
     assert!(run(&x(WIDTH), &shape).is_ok());
     assert!(run(&x(WIDTH + 1), &shape).is_err());
     assert!(run(&x(WIDTH), &LmShape { heads: 5, ..shape }).is_err());

@@ -1,0 +1,113 @@
+//! The noise of a diffusion: how much of it there is at a step, and where it is drawn from.
+//!
+//! `x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·ε` for t = 0 … T, with ᾱ by the cosine schedule (Nichol and Dhariwal 2021) or the square
+//! root schedule of Diffusion-LM (Li et al. 2022). Numbers are hashes of (seed, row), so that a batch has the same noise
+//! in a resumed run and on any number of threads. Leaves out networks.
+
+use crate::config::NoiseSchedule;
+use crate::init::{Init, values};
+use rayon::prelude::*;
+
+/// ᾱ of every step.
+#[derive(Clone, Debug)]
+pub struct Noise {
+    /// ᾱ_0 … ᾱ_T, falling.
+    bars: Vec<f64>,
+}
+
+/// The least that is left of a caption, so that nothing is divided by 0.
+const BAR_MIN: f64 = 1e-5;
+
+impl Noise {
+    /// A schedule of `steps` steps.
+    pub fn new(schedule: NoiseSchedule, steps: usize) -> Self {
+        let part = |step: usize| step as f64 / steps as f64;
+        let cosine = |step: usize| ((part(step) + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
+        let bar = |step: usize| match schedule {
+            NoiseSchedule::Cosine => cosine(step) / cosine(0),
+            NoiseSchedule::Sqrt => 1.0 - (part(step) + 1e-4).sqrt(),
+        };
+        Self { bars: (0..=steps).map(|step| bar(step).clamp(BAR_MIN, 1.0)).collect() }
+    }
+
+    /// T.
+    pub fn steps(&self) -> usize {
+        self.bars.len() - 1
+    }
+
+    /// What x_t has of the caption and of noise: (√ᾱ_t, √(1 − ᾱ_t)).
+    pub fn shares(&self, step: usize) -> (f64, f64) {
+        let bar = self.bars[step.min(self.steps())];
+        (bar.sqrt(), (1.0 - bar).sqrt())
+    }
+
+    /// What the mean of x_s given x_t and x_0 has of x_0 and of x_t, for s < t (Ho et al. 2020, equation 7, over
+    /// t − s steps at once).
+    pub fn posterior(&self, step: usize, earlier: usize) -> (f64, f64) {
+        let (at, before) = (self.bars[step.min(self.steps())], self.bars[earlier]);
+        let ratio = at / before;
+        let left = (1.0 - at).max(BAR_MIN);
+        (before.sqrt() * (1.0 - ratio) / left, ratio.sqrt() * (1.0 - before) / left)
+    }
+}
+
+/// Normal numbers, `width` for each row of (seed, name, row).
+pub(crate) fn normal(seed: u64, name: &str, rows: usize, width: usize) -> Vec<f32> {
+    let mut numbers = vec![0.0; rows * width];
+    numbers.par_chunks_mut(width.max(1)).enumerate().for_each(|(row, numbers)| {
+        numbers.copy_from_slice(&values(Init::Normal(1.0), seed, &format!("{name} {row}"), numbers.len()));
+    });
+    numbers
+}
+
+/// Numbers from 0 to below 1, one a row.
+pub(crate) fn uniform(seed: u64, name: &str, rows: usize) -> Vec<f64> {
+    values(Init::Uniform(0.5), seed, name, rows)
+        .into_iter()
+        .map(|u| (f64::from(u) + 0.5).clamp(0.0, 1.0 - 1e-9))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_grows_from_almost_nothing_to_almost_all() {
+        for schedule in [NoiseSchedule::Cosine, NoiseSchedule::Sqrt] {
+            let noise = Noise::new(schedule, 1000);
+            assert_eq!(noise.steps(), 1000);
+            let shares: Vec<f64> = (0..=1000).map(|step| noise.shares(step).0).collect();
+            assert!(shares.windows(2).all(|pair| pair[1] <= pair[0]));
+            assert!(shares[0] > 0.99 && shares[1000] < 0.02, "{} {}", shares[0], shares[1000]);
+            for step in [0, 1, 500, 1000] {
+                let (kept, added) = noise.shares(step);
+                assert!((kept * kept + added * added - 1.0).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn the_posterior_of_a_point_without_noise_is_the_point() {
+        let noise = Noise::new(NoiseSchedule::Cosine, 1000);
+        for (step, earlier) in [(1000, 900), (500, 499), (700, 0), (2, 1)] {
+            // Of x_t = √ᾱ_t·x_0 the mean of x_s is √ᾱ_s·x_0.
+            let (of_start, of_now) = noise.posterior(step, earlier);
+            let found = of_start + of_now * noise.shares(step).0;
+            assert!((found - noise.shares(earlier).0).abs() < 1e-9, "{step} {earlier}: {found}");
+        }
+    }
+
+    #[test]
+    fn rows_have_noise_of_their_own() {
+        let all = normal(3, "x", 5, 700);
+        assert_eq!(all[1400..2100], normal(3, "x", 3, 700)[1400..]);
+        assert_ne!(all[..700], all[700..1400]);
+        assert_ne!(all, normal(4, "x", 5, 700));
+        let mean = all.iter().sum::<f32>() / all.len() as f32;
+        assert!(mean.abs() < 0.06, "{mean}");
+        let even = uniform(1, "t", 4000);
+        assert!(even.iter().all(|u| (0.0..1.0).contains(u)));
+        assert!((even.iter().sum::<f64>() / 4000.0 - 0.5).abs() < 0.02);
+    }
+}

@@ -1,0 +1,253 @@
+//! Every family of captioners in the loop and through the real program: it learns, resumes bit for bit, writes captions.
+
+#![allow(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
+
+mod common;
+
+use common::program::{done, run};
+use common::{Keep, config, data, train};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use trainer::captioner::Captioner;
+use trainer::checkpoint::{Checkpoints, read_model, read_state};
+use trainer::config::Config;
+use trainer::fit::Outcome;
+
+const FAMILIES: [&str; 4] = ["prefix", "prefix_lm", "lora", "diffusion"];
+
+/// The path of a fixture, with its ending.
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A small captioner of a family on the tower in `tower`.
+fn captioner(family: &str, tower: &Path, set: &[&str]) -> Config {
+    let lm = match family {
+        "prefix_lm" => format!("lm = {{ source = {:?} }}", fixture("lm/gpt2.gguf")),
+        "lora" => format!("lm = {{ source = {:?}, rank = 4, dropout = 0.2 }}", fixture("lm/llama")),
+        _ => String::new(),
+    };
+    let text = format!(
+        "data = {{ batch_size = 7 }}
+        tokenizer = {{ vocab_size = 300 }}
+        optim = {{ epochs = 0, steps = 6, lr = 1e-2, warmup_steps = 2 }}
+        train = {{ log_every = 1, eval_every = 2, checkpoint_every = 0, seed = 3 }}
+        [caption]
+        family = {family:?}
+        tower = {:?}
+        features = \"patches\"
+        context_length = 32
+        mapper = {{ tokens = 3 }}
+        decoder = {{ width = 32, layers = 2, heads = 2 }}
+        diffusion = {{ width = 32, layers = 2, heads = 2, self_conditioning = true }}
+        {lm}
+        [decode]
+        diffusion_steps = 3",
+        tower.display().to_string()
+    );
+    let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+    Config::from_toml(&text, "caption.toml", &set).unwrap()
+}
+
+/// A data set and a CLIP's run of two steps beside it.
+fn tower(runs: &Path) -> (tempfile::TempDir, PathBuf) {
+    let (data, tower) = (data(), runs.join("tower"));
+    train(&config(&["optim.steps=2"]), data.path(), &tower, false, &mut Keep::default()).unwrap();
+    (data, tower)
+}
+
+/// The weights of a run's newest checkpoint, in bits.
+fn weights(run: &Path) -> Vec<(String, Vec<u32>)> {
+    let latest = Checkpoints::of_run(run).latest().unwrap().unwrap();
+    let model = read_model(&latest, &read_state(&latest).unwrap(), &candle_core::Device::Cpu).unwrap();
+    let bits = |t: &candle_core::Tensor| {
+        t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits)
+    };
+    model.iter().map(|(name, t)| (name.clone(), bits(t).collect())).collect()
+}
+
+/// The captions of the validation split.
+fn captions(run: &Path, data: &Path, set: &[&str]) -> Vec<String> {
+    let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+    let captioner = Captioner::open(run, &set).unwrap();
+    let (_, loader) = captioner.open_data(data, None).unwrap();
+    let mut found = Vec::new();
+    captioner
+        .caption(&loader, None, &mut |picture| {
+            found.extend(picture.captions.into_iter().map(|caption| caption.text));
+            Ok(())
+        })
+        .unwrap();
+    found
+}
+
+#[test]
+fn every_family_stopped_and_resumed_is_the_same_run() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    for family in FAMILIES {
+        let config = captioner(family, &tower, &["train.ema_decay=0.5"]);
+        let straight = runs.path().join(format!("{family}-straight"));
+        let mut whole = Keep::default();
+        train(&config, data.path(), &straight, false, &mut whole).unwrap();
+        assert_eq!(whole.evaluated.iter().map(|r| r.step).collect::<Vec<_>>(), [2, 4, 6]);
+        let last = whole.evaluated.last().unwrap();
+        let scores = last.caption.as_ref().unwrap();
+        assert!(last.averaged && last.loss.unwrap().is_finite() && last.images == 13);
+        assert!(
+            scores.image_proximity.is_some() && scores.text_proximity.is_some() && scores.cider.is_finite()
+        );
+        let run = runs.path().join(format!("{family}-stopped"));
+        let mut first = Keep::until(3);
+        let outcome = train(&config, data.path(), &run, false, &mut first).unwrap();
+        assert!(matches!(outcome, Outcome::Stopped { step: 3, .. }), "{outcome:?}");
+        let mut second = Keep::default();
+        train(&config, data.path(), &run, true, &mut second).unwrap();
+        assert_eq!([first.bits(), second.bits()].concat(), whole.bits(), "{family}");
+        assert_eq!(weights(&run), weights(&straight), "{family}");
+        assert_eq!(captions(&run, data.path(), &[]), captions(&straight, data.path(), &[]));
+        let samples = |run: &Path| fs_err::read_to_string(run.join("samples/step-00000006.jsonl")).unwrap();
+        assert_eq!(samples(&run), samples(&straight));
+        assert_eq!(samples(&run).lines().count(), 13);
+    }
+}
+
+#[test]
+fn every_family_learns_a_few_pictures() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    for (family, steps, share) in
+        [("prefix", 100, 0.3), ("prefix_lm", 100, 0.5), ("lora", 100, 0.5), ("diffusion", 100, 0.7)]
+    {
+        let steps = format!("optim.steps={steps}");
+        let set = [steps.as_str(), "train.eval_every=0", "data.captions=first", "optim.lr=3e-3"];
+        let config = captioner(family, &tower, &set);
+        let mut keep = Keep::default();
+        train(&config, data.path(), &runs.path().join(family), false, &mut keep).unwrap();
+        let mean = |rows: &[trainer::metrics::TrainRow]| {
+            rows.iter().map(|row| row.loss).sum::<f32>() / rows.len() as f32
+        };
+        let (first, last) = (mean(&keep.rows[..3]), mean(&keep.rows[keep.rows.len() - 3..]));
+        assert!(last < share * first, "{family}: from {first} to {last}");
+    }
+}
+
+#[test]
+fn the_tower_stays_with_the_run_and_another_one_is_refused() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    let run = runs.path().join("prefix");
+    let config = captioner("prefix", &tower, &[]);
+    train(&config, data.path(), &run, false, &mut Keep::until(2)).unwrap();
+    let before = captions(&run, data.path(), &[]);
+    fs_err::remove_dir_all(&tower).unwrap();
+    assert_eq!(captions(&run, data.path(), &[]), before);
+    train(&config, data.path(), &run, true, &mut Keep::until(3)).unwrap();
+    // A byte of the kept tower changes.
+    let kept = run.join("tower/model.safetensors");
+    let mut bytes = fs_err::read(&kept).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs_err::write(&kept, bytes).unwrap();
+    let told = train(&config, data.path(), &run, true, &mut Keep::default()).unwrap_err().to_string();
+    assert!(told.contains("the image tower of digest"), "{told}");
+    let told = Captioner::open(&run, &[]).unwrap_err().to_string();
+    assert!(told.contains("the image tower of digest"), "{told}");
+}
+
+#[test]
+fn drawn_captions_are_ranked_by_the_tower_on_demand() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    let run = runs.path().join("prefix");
+    train(&captioner("prefix", &tower, &["optim.steps=20"]), data.path(), &run, false, &mut Keep::default())
+        .unwrap();
+    let program = |words: &[&str]| -> Vec<Value> {
+        let (run, data) = (run.to_str().unwrap(), data.path().to_str().unwrap());
+        let words = [&["caption", "--run", run, data, "--n", "4", "--limit", "5"], words].concat();
+        done(&words, runs.path()).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let near = |picture: &Value| -> Vec<f64> {
+        let captions = picture["captions"].as_array().unwrap();
+        captions.iter().map(|caption| caption["image_proximity"].as_f64().unwrap()).collect()
+    };
+    let ranked = program(&["--rerank"]);
+    assert_eq!(ranked.len(), 5);
+    for picture in &ranked {
+        let near = near(picture);
+        assert!(near.len() == 4 && near.windows(2).all(|pair| pair[0] >= pair[1]), "{near:?}");
+    }
+    // The same captions in another run of the program, in another batch, and with the order of writing.
+    assert_eq!(ranked, program(&["--rerank", "--set", "decode.seed=0"]));
+    assert_ne!(ranked, program(&["--rerank", "--set", "decode.seed=1"]));
+    let html = runs.path().join("page.html");
+    let results = runs.path().join("results.json");
+    program(&["--html", html.to_str().unwrap(), "--results", results.to_str().unwrap()]);
+    assert_eq!(fs_err::read_to_string(html).unwrap().matches("data:image/png").count(), 5);
+    let results: Value = serde_json::from_slice(&fs_err::read(results).unwrap()).unwrap();
+    assert_eq!(results.as_array().unwrap().len(), 5);
+    assert_eq!(results[0]["image_id"], ranked[0]["key"]);
+}
+
+#[test]
+fn files_of_pictures_are_captioned() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    let run_folder = runs.path().join("prefix");
+    train(&captioner("prefix", &tower, &[]), data.path(), &run_folder, false, &mut Keep::default()).unwrap();
+    let picture = fixture("picture_wide.png");
+    let name = run_folder.to_str().unwrap();
+    let out = done(&["caption", "--run", name, picture.to_str().unwrap()], runs.path());
+    let line: Value = serde_json::from_str(out.trim()).unwrap();
+    assert_eq!(line["captions"].as_array().unwrap().len(), 1);
+    let (code, _, err) = run(&["caption", "--run", name, "nowhere.png"], runs.path());
+    assert!(code == 2 && err.contains("nowhere.png"), "{err}");
+    fs_err::write(runs.path().join("no.png"), b"no picture").unwrap();
+    let (code, _, err) = run(&["caption", "--run", name, "no.png"], runs.path());
+    assert!(code == 2 && err.contains("no.png"), "{err}");
+    let (code, _, err) = run(&["caption", "--run", "tower", "--runs-dir", ".", "no.png"], runs.path());
+    assert!(code == 2 && err.contains("a captioner"), "{err}");
+    let set = ["caption", "--run", name, "no.png", "--set", "optim.lr=1"];
+    let (code, _, err) = run(&set, runs.path());
+    assert!(code == 2 && err.contains("[decode]"), "{err}");
+}
+
+#[test]
+fn what_does_not_fit_is_told_before_a_run_begins() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    let told = |config: Config| {
+        let run = runs.path().join("refused");
+        let told = train(&config, data.path(), &run, false, &mut Keep::default()).unwrap_err().to_string();
+        assert!(!run.exists(), "a refused start leaves no folder");
+        told
+    };
+    let nowhere = told(captioner("prefix", Path::new("nowhere"), &[]));
+    assert!(nowhere.contains("caption.tower") && nowhere.contains("nowhere"), "{nowhere}");
+    let foreign = runs.path().join("foreign.safetensors");
+    fs_err::copy(fixture("ops.safetensors"), &foreign).unwrap();
+    let foreign = told(captioner("prefix", &foreign, &[]));
+    assert!(foreign.contains("neither open_clip's names"), "{foreign}");
+    let gone = told(captioner("lora", &tower, &["caption.lm.source=gone.gguf"]));
+    assert!(gone.contains("gone.gguf"), "{gone}");
+    let refused = |set: &[&str]| {
+        let text = "[caption]\nfamily = \"prefix\"\ntower = \"t\"";
+        let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+        Config::from_toml(text, "t.toml", &set).unwrap_err().to_string()
+    };
+    for (set, key) in [
+        ("caption.lm.source=x", "caption.lm.source"),
+        ("caption.decoder.heads=3", "caption.decoder.heads"),
+        ("train.monitor=recall_at_1", "train.monitor"),
+        ("train.chunk_size=2", "train.chunk_size"),
+        ("train.sample_ledger=true", "train.sample_ledger"),
+        ("decode.candidates=3", "decode.candidates"),
+        ("decode.max_length=99", "decode.max_length"),
+        ("decode.min_length=99", "decode.min_length"),
+        ("caption.family=lora", "caption.lm.source"),
+        ("caption.diffusion.stride=2000", "caption.diffusion.stride"),
+    ] {
+        let told = refused(&[set]);
+        assert!(told.contains(&format!("`{key} =")), "{set}: {told}");
+    }
+}
