@@ -26,7 +26,7 @@ pub(crate) enum Command {
     /// Time training steps by phase.
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArguments),
-    /// Measure retrieval recall of a trained model.
+    /// Measure retrieval recall of a trained model, or a captioner's captions.
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArguments),
     /// Classify a folder of pictures by prompts alone.
@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Write captions for pictures, or for a data set.
     #[command(after_help = caption::CAPTION_HELP)]
     Caption(caption::CaptionArguments),
+    /// Score captions against references, as COCO's tools do.
+    #[command(after_help = caption::SCORE_HELP)]
+    Score(caption::ScoreArguments),
     /// Measure what colour histograms alone reach: ridge regression to bags of words.
     Baseline(BaselineArguments),
     /// Draw a run's curves anew, or the curves of several runs in one picture.
@@ -152,6 +155,10 @@ Examples:
   trainer eval --run demo --data data/shapes
   trainer eval --run runs/demo --data data/shapes --split val --limit 1000 --json
   trainer eval --run demo --data data/shapes --shuffle-captions   # a control: falls to chance
+  trainer eval --run caption_prefix --data data/shapes --n 5 --set decode.temperature=0.7
+
+Of a captioner it measures the captions: BLEU, ROUGE-L, CIDEr, proximities by the tower, degeneration; with --n also
+those of the first caption, the mean of all and the one that CLIP prefers.
 
 Recall@k counts a hit if any caption of the image (or the image of the caption) is among the k best,
 with all captions kept; ties count as misses.";
@@ -166,6 +173,12 @@ pub(crate) struct EvalArguments {
     /// Deal the captions to other images first, as a control.
     #[arg(long)]
     pub(crate) shuffle_captions: bool,
+    /// For a captioner: captions a picture, with a table of what re-ranking them is worth.
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) n: Option<u16>,
+    /// For a captioner: override a key of [decode]; may be given often.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

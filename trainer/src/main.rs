@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         cli::Command::Embed(arguments) => commands::embed::run(&arguments),
         cli::Command::Export(arguments) => commands::export::run(&arguments),
         cli::Command::Caption(arguments) => commands::caption::run(&arguments),
+        cli::Command::Score(arguments) => commands::score::run(&arguments),
         cli::Command::Baseline(arguments) => commands::baseline::run(&arguments),
         cli::Command::Plot(arguments) => commands::plot::run(&arguments),
         cli::Command::Runs(arguments) => commands::runs::run(&arguments),

@@ -47,6 +47,10 @@ impl Trained {
     /// [`Error::Tokenizer`], and [`Error::Tensor`] naming weights that do not fit the configuration.
     pub fn open(folder: &Path) -> Result<Self> {
         let config = run::read_config(folder)?;
+        if config.caption.is_on() {
+            let missing = "a CLIP: it trained a captioner, whose CLIP is in its folder `tower`";
+            return Err(Error::NoRun { run: folder.to_path_buf(), missing });
+        }
         let tokenizer = run::read_tokenizer(folder)?;
         let latest = Checkpoints::of_run(folder).latest()?;
         let checkpoint =

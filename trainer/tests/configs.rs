@@ -8,6 +8,16 @@ use trainer::model::VisionKind;
 use trainer::schedule::Decay;
 use trainer::zeroshot;
 
+/// The files of many runs, with how many.
+const SWEEPS: [(&str, usize); 6] = [
+    ("demo_sweep", 8),
+    ("caption_prefix_sweep", 288),
+    ("caption_lora_sweep", 12),
+    ("caption_diffusion_sweep_rounding", 12),
+    ("caption_diffusion_sweep_condition", 24),
+    ("caption_diffusion_sweep_rate", 9),
+];
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
 }
@@ -21,8 +31,10 @@ fn every_configuration_is_valid_and_survives_a_round_trip() {
             continue;
         }
         assert_eq!(path.extension().unwrap(), "toml", "{}", path.display());
-        if path.ends_with("demo_sweep.toml") {
-            assert_eq!(Config::load_sweep(&path, &[]).unwrap().len(), 8);
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if name.contains("_sweep") {
+            let runs = SWEEPS.iter().find(|(of, _)| *of == name).map(|(_, runs)| *runs);
+            assert_eq!(Some(Config::load_sweep(&path, &[]).unwrap().len()), runs, "{name}");
             continue;
         }
         let config = Config::load(&path, &[]).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -6,6 +6,7 @@
 
 pub(crate) mod batch;
 mod captions;
+mod clip_score;
 mod diffusion;
 mod lm;
 mod model;
@@ -19,6 +20,7 @@ pub(crate) mod write;
 pub use batch::CaptionBatch;
 pub(crate) use captions::{Author, tower_view};
 pub use captions::{Caption, Captioned, ReferenceLoss, Thumbnail};
+pub use clip_score::{ClipScores, Told, clip_scores};
 pub use model::CaptionModel;
 pub(crate) use opened::frozen;
 pub use opened::{Captioner, open_lm};

@@ -125,6 +125,26 @@ impl Tower {
         }
     }
 
+    /// A CLIP alone, for scores: a run's folder, a captioner's run, or a file with sizes by `overrides`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn for_scores(path: &Path, overrides: &[String], device: &Device) -> Result<Self> {
+        // A captioner's run keeps its tower; whatever is no such run is opened as it is.
+        let mut table = vec![
+            "caption.family=\"prefix\"".to_owned(),
+            format!("caption.tower={}", toml::Value::String(path.display().to_string())),
+        ];
+        table.extend_from_slice(overrides);
+        let config = Config::from_toml("", "--set", &table)?;
+        Self::open(&config, path, device)
+    }
+
+    /// The tokenizer of the text side.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
     /// Whether captions can be compared with pictures.
     pub fn has_text(&self) -> bool {
         self.tokenizer.is_some()

@@ -47,3 +47,61 @@ pub(crate) struct CaptionArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) references: Option<PathBuf>,
 }
+
+pub(crate) const SCORE_HELP: &str = "\
+Examples:
+  trainer score --hypotheses captions.json --references annotations/captions_val2017.json
+  trainer score --hypotheses captions.json --references references.json --json --per-image
+  trainer score --hypotheses captions.json --references references.json --tower runs/demo --data data/demo
+  trainer score --hypotheses captions.json --references references.json --meteor meteor-1.5.jar --spice spice-1.0.jar
+
+Both files are COCO's: results [{\"image_id\": …, \"caption\": …}, …] and annotations {\"images\": …, \"annotations\": …}. BLEU,
+ROUGE-L and CIDEr equal pycocoevalcap's. --tower adds CLIPScore, RefCLIPScore, proximities and the recall of pictures by
+their captions; its pictures are those of --data whose keys are the image ids.";
+
+/// What `score` takes.
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArguments {
+    /// The captions, COCO's results.
+    #[arg(long, value_name = "RESULTS.json")]
+    pub(crate) hypotheses: PathBuf,
+    /// What people wrote, COCO's annotations.
+    #[arg(long, value_name = "CAPTIONS.json")]
+    pub(crate) references: PathBuf,
+    /// Score the images that have a caption, where others have none.
+    #[arg(long)]
+    pub(crate) skip_missing: bool,
+    /// Document frequencies for CIDEr [default: those of the references].
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) df: Option<PathBuf>,
+    /// Write the references' document frequencies for --df.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) write_df: Option<PathBuf>,
+    /// METEOR by this Java program.
+    #[arg(long, value_name = "meteor-1.5.jar")]
+    pub(crate) meteor: Option<PathBuf>,
+    /// SPICE by this Java program.
+    #[arg(long, value_name = "spice-1.0.jar")]
+    pub(crate) spice: Option<PathBuf>,
+    /// The Java runtime for both.
+    #[arg(long, value_name = "FILE", default_value = "java")]
+    pub(crate) java: PathBuf,
+    /// CLIPScore by this CLIP: a run's folder, a captioner's run, or a safetensors file with its sizes by --set.
+    #[arg(long, value_name = "RUN|FILE", requires = "data")]
+    pub(crate) tower: Option<PathBuf>,
+    /// The pictures for --tower, a data set made by `prep`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// The split of --data.
+    #[arg(long, value_name = "NAME", default_value = "val")]
+    pub(crate) split: String,
+    /// Sizes of a --tower that is a file (model.…, data.normalize, caption.tower_tokenizer); may be given often.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// With --json, each image's scores too.
+    #[arg(long, requires = "json")]
+    pub(crate) per_image: bool,
+}

@@ -16,7 +16,7 @@ const PAGE_MAX: usize = 2_000;
 /// Prints a line of JSON a picture.
 pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
     let folder = run_folder(&arguments.run.run, &arguments.run.runs_dir);
-    let mut captioner = Captioner::open(&folder, &overrides(arguments, &folder)?)?;
+    let mut captioner = Captioner::open(&folder, &overrides(&arguments.overrides, arguments.n, &folder)?)?;
     if arguments.rerank && !captioner.tower.has_text() {
         bail!(
             "--rerank compares captions with pictures, and the run's tower has no text side (caption.tower_tokenizer)"
@@ -92,11 +92,11 @@ impl Found {
 }
 
 /// The overrides of the run's `[decode]`: those given, and `--n`.
-fn overrides(arguments: &CaptionArguments, folder: &Path) -> Result<Vec<String>> {
-    let mut overrides = arguments.overrides.clone();
-    let Some(n) = arguments.n else { return Ok(overrides) };
+pub(super) fn overrides(given: &[String], n: Option<u16>, folder: &Path) -> Result<Vec<String>> {
+    let mut overrides = given.to_vec();
+    let Some(n) = n else { return Ok(overrides) };
     overrides.push(format!("decode.candidates={n}"));
-    let is_set = |key: &str| arguments.overrides.iter().any(|given| given.trim_start().starts_with(key));
+    let is_set = |key: &str| given.iter().any(|given| given.trim_start().starts_with(key));
     let decode = trainer::run::read_config(folder)?.decode;
     if n > 1 && decode.method == trainer::config::DecodeMethod::Greedy && !is_set("decode.method") {
         overrides.push("decode.method=sample".into());

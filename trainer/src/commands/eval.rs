@@ -1,15 +1,23 @@
-//! `trainer eval`: recall of a run's newest checkpoint on a split.
+//! `trainer eval`: recall of a run's newest checkpoint on a split, or a captioner's captions.
 
-use super::{Samples, open, report, samples};
+use super::{Samples, eval_captions, open, report, run_folder, samples};
 use crate::cli::EvalArguments;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 use std::process::ExitCode;
 use trainer::embed;
+use trainer::run;
 use trainer::trained::Trained;
 
 /// Embeds the split and prints recall both ways.
 pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
+    let folder = run_folder(&arguments.run.run, &arguments.run.runs_dir);
+    if run::read_config(&folder)?.caption.is_on() {
+        return eval_captions::run(arguments, &folder);
+    }
+    if arguments.n.is_some() || !arguments.overrides.is_empty() {
+        bail!("--n and --set are for captioners, and {} trained a CLIP", folder.display());
+    }
     let trained = open(&arguments.run)?;
     let Trained { config, tokenizer, checkpoint, state, device, clip } = &trained;
     let Samples { split, loader, limit } = samples(&trained, &arguments.samples)?;
