@@ -251,3 +251,79 @@ fn what_does_not_fit_is_told_before_a_run_begins() {
         assert!(told.contains(&format!("`{key} =")), "{set}: {told}");
     }
 }
+
+#[test]
+fn what_the_tower_saw_is_read_from_side_tables() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    let config = captioner("prefix", &tower, &[]);
+    let (mut computed, mut stored) = (Keep::default(), Keep::default());
+    train(&config, data.path(), &runs.path().join("computed"), false, &mut computed).unwrap();
+    assert!(computed.notes.is_empty(), "{:?}", computed.notes);
+    let (tower_name, data_name) = (tower.to_str().unwrap(), data.path().to_str().unwrap());
+    let words = ["embed", "--run", tower_name, "--data", data_name, "--side-table", "--json"];
+    let written: Value = serde_json::from_str(&done(&words, runs.path())).unwrap();
+    let images: Vec<u64> =
+        written.as_array().unwrap().iter().map(|t| t["images"].as_u64().unwrap()).collect();
+    assert_eq!(images.iter().sum::<u64>(), 43);
+    // 2 × 2 patches of 32 numbers.
+    assert_eq!(written[0]["numbers"], 128);
+    let run = runs.path().join("stored");
+    train(&config, data.path(), &run, false, &mut stored).unwrap();
+    assert_eq!(stored.notes.len(), 2, "{:?}", stored.notes);
+    for (a, b) in computed.rows.iter().zip(&stored.rows) {
+        assert!((a.loss - b.loss).abs() < 1e-4, "{} against {}", a.loss, b.loss);
+    }
+    assert_eq!(captions(&run, data.path(), &[]), captions(&runs.path().join("computed"), data.path(), &[]));
+    // Another tower has another table.
+    let other = captioner("prefix", &tower, &["caption.features=vector"]);
+    let mut keep = Keep::default();
+    train(&other, data.path(), &runs.path().join("other"), false, &mut keep).unwrap();
+    assert!(keep.notes.is_empty(), "{:?}", keep.notes);
+    // A damaged table is told.
+    let table = written[0]["table"].as_str().unwrap();
+    let split = written[0]["split"].as_str().unwrap();
+    let file = data.path().join(split).join(format!("shard-000000.{table}.arrow"));
+    let mut bytes = fs_err::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs_err::write(&file, bytes).unwrap();
+    let told = train(&config, data.path(), &runs.path().join("damaged"), false, &mut Keep::default());
+    let told = told.unwrap_err().to_string();
+    assert!(told.contains("BLAKE3") && told.contains(table), "{told}");
+}
+
+#[test]
+fn captions_are_scored_as_they_are_evaluated() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    let run_folder = runs.path().join("prefix");
+    train(&captioner("prefix", &tower, &[]), data.path(), &run_folder, false, &mut Keep::default()).unwrap();
+    let (name, data_name) = (run_folder.to_str().unwrap(), data.path().to_str().unwrap());
+    let files = ["--results", "results.json", "--references", "references.json"];
+    done(&[&["caption", "--run", name, data_name], files.as_slice()].concat(), runs.path());
+    let words = ["score", "--hypotheses", "results.json", "--references", "references.json", "--json"];
+    let clip = ["--tower", tower.to_str().unwrap(), "--data", data_name];
+    let scored: Value =
+        serde_json::from_str(&done(&[words.as_slice(), &clip].concat(), runs.path())).unwrap();
+    let words = ["eval", "--run", name, "--data", data_name, "--json"];
+    let found: Value = serde_json::from_str(&done(&words, runs.path())).unwrap();
+    let close = |a: &Value, b: &Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-6;
+    assert!(close(&scored["CIDEr"], &found["captions"]["cider"]), "{scored} {found}");
+    assert!(close(&scored["Bleu_4"], &found["captions"]["bleu_4"]));
+    assert!(close(&scored["clip"]["image_proximity"]["mean"], &found["captions"]["image_proximity"]));
+    assert!(close(&scored["clip"]["text_proximity"]["mean"], &found["captions"]["text_proximity"]));
+    assert_eq!(scored["clip"]["images"], 13);
+    let words = ["eval", "--run", name, "--data", data_name, "--n", "3", "--json"];
+    let found: Value = serde_json::from_str(&done(&words, runs.path())).unwrap();
+    let near = |row: &str| found["reranking"][row]["image_proximity"].as_f64().unwrap();
+    assert!(near("CLIP's favourite") >= near("the mean"), "{found}");
+    let table = done(&["eval", "--run", name, "--data", data_name, "--n", "3"], runs.path());
+    assert!(table.contains("CIDEr") && table.contains("CLIP's favourite"), "{table}");
+    // Commands for the other kind of model say so.
+    let (code, _, err) = run(&["search", "--run", name, "--data", data_name, "a dog"], runs.path());
+    assert!(code == 2 && err.contains("captioner"), "{err}");
+    let (code, _, err) =
+        run(&["eval", "--run", tower.to_str().unwrap(), "--data", data_name, "--n", "2"], runs.path());
+    assert!(code == 2 && err.contains("captioners"), "{err}");
+}

@@ -4,6 +4,7 @@
 //! embedding is nearest to the picture's. Leaves out how captions are compared with references, which is the crate
 //! `cocoeval`'s.
 
+use super::stored::Stored;
 use super::tower::Tower;
 use super::write::Writing;
 use super::{CaptionBatch, CaptionModel};
@@ -86,6 +87,8 @@ pub(crate) struct Author<'a> {
     pub(crate) reranks: bool,
     /// How many pictures are kept beside their captions.
     pub(crate) thumbnails: usize,
+    /// What the tower saw of the split, where that is stored.
+    pub(crate) stored: Option<&'a Stored>,
 }
 
 impl Author<'_> {
@@ -151,20 +154,35 @@ impl Author<'_> {
             if count == 0 {
                 break;
             }
-            let pixel_values = tensors.pixels(&batch, count)?;
-            let seen = self.tower.see(&pixel_values)?;
+            let wanted = self.thumbnails.saturating_sub(done).min(count);
+            // Pixels are brought to the tower's size where somebody looks at them.
+            let pixel_values = match self.stored {
+                Some(_) if wanted == 0 => None,
+                _ => Some(tensors.pixels(&batch, count)?),
+            };
+            let seen = match (self.stored, &pixel_values) {
+                (None, Some(pixel_values)) => self.tower.see(pixel_values)?,
+                (Some(stored), _) => {
+                    let samples: Vec<u64> = (0..count).map(|i| batch.sample(i)).collect();
+                    stored.see(&samples, self.device)?
+                }
+                (None, None) => break,
+            };
             let keys: Vec<&str> = (0..count).map(|i| batch.key(i)).collect();
             let written = self.write(&seen, &keys)?;
             let references: Vec<Vec<String>> =
                 (0..count).map(|i| batch.captions(i).map(str::to_owned).collect()).collect();
             self.add_loss(&seen.features, &references, &mut loss)?;
             let proximities = self.text_proximities(&written, &references)?;
-            let wanted = self.thumbnails.saturating_sub(done).min(count);
-            let mut thumbnails = thumbnails(&pixel_values, wanted, view.data.normalize)?.into_iter();
+            let shown = match &pixel_values {
+                Some(pixel_values) => thumbnails(pixel_values, wanted, view.data.normalize)?,
+                None => Vec::new(),
+            };
+            let mut shown = shown.into_iter();
             for (((key, references), captions), text_proximity) in
                 keys.iter().zip(references).zip(written).zip(proximities)
             {
-                let (key, thumbnail) = ((*key).to_owned(), thumbnails.next());
+                let (key, thumbnail) = ((*key).to_owned(), shown.next());
                 visit(Captioned { key, captions, text_proximity, references, thumbnail })?;
             }
             done += count;

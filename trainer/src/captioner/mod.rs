@@ -14,6 +14,7 @@ mod opened;
 mod page;
 mod prefix;
 mod scores;
+mod stored;
 mod tower;
 pub(crate) mod write;
 
@@ -26,5 +27,7 @@ pub(crate) use opened::frozen;
 pub use opened::{Captioner, open_lm};
 pub use page::page;
 pub use scores::{Proximity, scores, scores_of};
+pub(crate) use stored::Stored;
+pub use stored::{StoredTable, store};
 pub use tower::Tower;
 pub use write::Written;

@@ -1,7 +1,7 @@
 //! A trained captioner as it is asked for captions: a run's newest checkpoint with its tower and tokenizer.
 
 use super::captions::{Author, Captioned, ReferenceLoss};
-use super::{CaptionModel, Tower, tower_view};
+use super::{CaptionModel, Stored, Tower, tower_view};
 use crate::checkpoint::{self, Checkpoints, State};
 use crate::config::Config;
 use crate::data;
@@ -115,6 +115,7 @@ impl Captioner {
             device: &self.device,
             reranks: self.reranks,
             thumbnails: self.thumbnails,
+            stored: None,
         }
     }
 
@@ -140,7 +141,8 @@ impl Captioner {
         limit: Option<usize>,
         visit: &mut dyn FnMut(Captioned) -> Result<()>,
     ) -> Result<ReferenceLoss> {
-        self.author().caption(loader, limit, visit)
+        let (stored, _) = Stored::open(&self.tower, loader)?;
+        Author { stored: stored.as_ref(), ..self.author() }.caption(loader, limit, visit)
     }
 
     /// Writes captions for files of pictures, JPEG or PNG, and shows each to `visit`. A file's name seeds what is drawn.

@@ -113,6 +113,11 @@ impl Tower {
         &self.digest
     }
 
+    /// What it hands on.
+    pub fn features(&self) -> ImageFeatures {
+        self.features
+    }
+
     /// Rows a picture, and numbers a row, of what a captioner gets.
     pub fn shape(&self) -> (usize, usize) {
         match self.features {
@@ -136,6 +141,7 @@ impl Tower {
             format!("caption.tower={}", toml::Value::String(path.display().to_string())),
         ];
         table.extend_from_slice(overrides);
+        // Patches or a vector, it is the same CLIP.
         let config = Config::from_toml("", "--set", &table)?;
         Self::open(&config, path, device)
     }

@@ -124,6 +124,7 @@ pub(crate) const EMBED_HELP: &str = "\
 Examples:
   trainer embed --run demo --data data/shapes --out features.parquet
   trainer embed --run demo --data data/shapes --split train --out train.parquet --json
+  trainer embed --run demo --data data/shapes --side-table   # a captioner's tower then runs once, not every epoch
 
 One row an image, in the data set's order: key, image_embedding, captions and caption_embeddings. Every
 embedding is a list of f32 of fixed length with norm 1. The file's metadata name run, step and data set.";
@@ -136,8 +137,14 @@ pub(crate) struct EmbedArguments {
     #[command(flatten)]
     pub(crate) samples: SamplesArguments,
     /// The file; its folder must exist.
-    #[arg(long, value_name = "FILE.parquet")]
-    pub(crate) out: PathBuf,
+    #[arg(long, value_name = "FILE.parquet", required_unless_present = "side_table")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write what captioners need of the pictures beside the data set's shards instead; of all splits without --split.
+    #[arg(long, conflicts_with_all = ["out", "limit"])]
+    pub(crate) side_table: bool,
+    /// What the side table has; captioners ask for it by caption.features [default: patches, or vector for a ResNet].
+    #[arg(long, value_name = "KIND", value_parser = ["vector", "patches"], requires = "side_table")]
+    pub(crate) features: Option<String>,
     /// Print one JSON object instead of a line.
     #[arg(long)]
     pub(crate) json: bool,

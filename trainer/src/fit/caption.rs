@@ -1,7 +1,9 @@
 //! A captioner in the loop: what the tower saw and captions in, captions and their scores out.
 
 use super::{At, Job, Outcome, Parts, Reporter, Task, captions_of, go};
-use crate::captioner::{self, Author, CaptionBatch, CaptionModel, Captioned, Tower, page, tower_view};
+use crate::captioner::{
+    self, Author, CaptionBatch, CaptionModel, Captioned, Stored, Tower, page, tower_view,
+};
 use crate::config::Config;
 use crate::data::{self, Tensors};
 use crate::error::{Error, Result};
@@ -35,10 +37,22 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
     let model = CaptionModel::new(config, &tower, lm, tokenizer.vocab_size(), &device)
         .and_then(|model| CaptionTrainee::new(model, &device))
         .map_err(Error::tensor("build the captioner"))?;
-    let model = TrainState::of(model, config, total)?;
     let tensors = Tensors::new(&view, &loader, &tokenizer, &device)?;
-    let task =
-        Captioning { config, tensors, tower: &tower, val: &val, tokenizer: &tokenizer, device: &device };
+    let (stored, note) = Stored::open(&tower, &loader)?;
+    let (stored_val, note_of_val) = Stored::open(&tower, &val)?;
+    let notes =
+        note.into_iter().chain(note_of_val.map(|note| format!("of {}: {note}", config.data.val_split)));
+    let task = Captioning {
+        config,
+        tensors,
+        tower: &tower,
+        val: &val,
+        tokenizer: &tokenizer,
+        device: &device,
+        stored,
+        stored_val,
+    };
+    let model = TrainState::of(model.noting(notes), config, total)?;
     let parts = Parts {
         run: &run,
         loader: &loader,
@@ -59,13 +73,22 @@ struct Captioning<'a> {
     val: &'a Loader,
     tokenizer: &'a Tokenizer,
     device: &'a Device,
+    /// What the tower saw of both splits, where that is stored.
+    stored: Option<Stored>,
+    stored_val: Option<Stored>,
 }
 
 impl Task for Captioning<'_> {
     type Model = CaptionTrainee;
 
     fn prepare(&self, batch: &Batch) -> Result<CaptionBatch> {
-        let seen = self.tower.see(&self.tensors.pixels(batch, batch.len())?)?;
+        let seen = match &self.stored {
+            Some(stored) => {
+                let samples: Vec<u64> = (0..batch.len()).map(|i| batch.sample(i)).collect();
+                stored.see(&samples, self.device)?
+            }
+            None => self.tower.see(&self.tensors.pixels(batch, batch.len())?)?,
+        };
         let length = self.config.caption.context_length;
         let captions = self.tensors.drawn(batch);
         let seed = drawn(self.config.train.seed, batch);
@@ -83,6 +106,7 @@ impl Task for Captioning<'_> {
             device: self.device,
             reranks: config.decode.candidates > 1,
             thumbnails: SHOWN,
+            stored: self.stored_val.as_ref(),
         };
         let mut pictures = Vec::new();
         let loss = author.caption(self.val, limit, &mut |picture| {

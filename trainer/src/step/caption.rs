@@ -12,6 +12,7 @@ pub struct CaptionTrainee {
     /// The same parameters without a record for the backward pass.
     plain: CaptionModel,
     device: Device,
+    notes: Vec<String>,
 }
 
 impl CaptionTrainee {
@@ -20,7 +21,14 @@ impl CaptionTrainee {
     /// # Errors
     /// Only those of the tensor library.
     pub fn new(model: CaptionModel, device: &Device) -> Result<Self> {
-        Ok(Self { plain: model.for_inference()?, model, device: device.clone() })
+        Ok(Self { plain: model.for_inference()?, model, device: device.clone(), notes: Vec::new() })
+    }
+
+    /// The same, with what a reader of the results should know.
+    #[must_use]
+    pub fn noting(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+        self.notes.extend(notes);
+        self
     }
 
     /// The network for evaluation: it records nothing.
@@ -42,7 +50,7 @@ impl Trainee for CaptionTrainee {
 
     fn copied(&self) -> Result<Self> {
         let plain = self.model.copied()?;
-        Ok(Self { model: plain.clone(), plain, device: self.device.clone() })
+        Ok(Self { model: plain.clone(), plain, device: self.device.clone(), notes: Vec::new() })
     }
 
     fn learn(&self, batch: &CaptionBatch, pass: &Pass<'_>, add: Add<'_>) -> Result<f32> {
@@ -59,5 +67,9 @@ impl Trainee for CaptionTrainee {
 
     fn describe(&self) -> String {
         self.model.describe()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 }
