@@ -327,3 +327,47 @@ fn captions_are_scored_as_they_are_evaluated() {
         run(&["eval", "--run", tower.to_str().unwrap(), "--data", data_name, "--n", "2"], runs.path());
     assert!(code == 2 && err.contains("captioners"), "{err}");
 }
+
+#[test]
+fn corrections_are_exported_alone_and_merged() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    let run_folder = runs.path().join("lora");
+    train(
+        &captioner("lora", &tower, &["optim.steps=4"]),
+        data.path(),
+        &run_folder,
+        false,
+        &mut Keep::default(),
+    )
+    .unwrap();
+    let name = run_folder.to_str().unwrap();
+    let out = done(&["export", "--run", name, "--layout", "peft", "--out", "adapter", "--json"], runs.path());
+    let exported: Value = serde_json::from_str(&out).unwrap();
+    // Two blocks of seven layers, A and B each.
+    assert_eq!(exported["tensors"], 28);
+    let adapter = runs.path().join("adapter");
+    let tensors =
+        candle_core::safetensors::load(adapter.join("adapter_model.safetensors"), &candle_core::Device::Cpu)
+            .unwrap();
+    assert_eq!(tensors["base_model.model.model.layers.1.mlp.down_proj.lora_A.weight"].dims(), [4, 64]);
+    let config: Value =
+        serde_json::from_slice(&fs_err::read(adapter.join("adapter_config.json")).unwrap()).unwrap();
+    assert_eq!((&config["r"], config["target_modules"].as_array().unwrap().len()), (&Value::from(4), 7));
+    done(&["export", "--run", name, "--layout", "merged", "--out", "merged"], runs.path());
+    let merged = runs.path().join("merged");
+    trainer::lm::LanguageModel::open(merged.to_str().unwrap(), "", &candle_core::Device::Cpu).unwrap();
+    assert!(merged.join("mapper.safetensors").is_file());
+    let prefix = runs.path().join("prefix");
+    train(
+        &captioner("prefix", &tower, &["optim.steps=2"]),
+        data.path(),
+        &prefix,
+        false,
+        &mut Keep::default(),
+    )
+    .unwrap();
+    let words = ["export", "--run", prefix.to_str().unwrap(), "--layout", "peft", "--out", "none"];
+    let (code, _, err) = run(&words, runs.path());
+    assert!(code == 2 && err.contains("no corrections"), "{err}");
+}

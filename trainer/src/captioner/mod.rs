@@ -4,6 +4,7 @@
 //! [`Captioned`] is a picture with what was written, and [`page`] shows such. [`Captioner`] opens a run. The networks are in
 //! [`model::caption`](crate::model::caption). Leaves out the training loop.
 
+mod adapters;
 pub(crate) mod batch;
 mod captions;
 mod clip_score;
@@ -18,6 +19,7 @@ mod stored;
 mod tower;
 pub(crate) mod write;
 
+pub use adapters::{ExportedAdapters, export_merged, export_peft};
 pub use batch::CaptionBatch;
 pub(crate) use captions::{Author, tower_view};
 pub use captions::{Caption, Captioned, ReferenceLoss, Thumbnail};

@@ -154,6 +154,8 @@ pub(crate) const EXPORT_HELP: &str = "\
 Examples:
   trainer export --run demo --layout open_clip --out exported/open_clip_model.safetensors
   trainer export --run demo --layout hf --out exported/model.safetensors
+  trainer export --run caption_lora --layout peft --out adapter     # corrections alone, as PEFT reads them
+  trainer export --run caption_lora --layout merged --out merged    # a language model for Hugging Face's transformers
 
 Beside the weights it writes the configuration that the other program looks for
 (open_clip_config.json or config.json) and the run's tokenizer.json, whose captions stand between the
@@ -167,6 +169,10 @@ pub(crate) enum LayoutChoice {
     OpenClip,
     /// CLIPModel of Hugging Face's transformers.
     Hf,
+    /// PEFT's adapter, of a LoRA captioner.
+    Peft,
+    /// A LoRA captioner's language model with the corrections in it.
+    Merged,
 }
 
 /// What `export` takes.
@@ -177,8 +183,8 @@ pub(crate) struct ExportArguments {
     /// Whose names and shapes.
     #[arg(long)]
     pub(crate) layout: LayoutChoice,
-    /// The file of weights; its folder must exist.
-    #[arg(long, value_name = "FILE.safetensors")]
+    /// The file of weights, whose folder must exist; of peft and merged a folder.
+    #[arg(long, value_name = "FILE.safetensors|DIR")]
     pub(crate) out: PathBuf,
     /// Print one JSON object instead of a list.
     #[arg(long)]
