@@ -111,6 +111,12 @@ pub struct CaptionRow {
     pub length: f64,
     /// Share of captions that were cut before they ended.
     pub without_end: f64,
+    /// Of embeddings that a diffusion learns: the mean norm of a token's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_norm: Option<f64>,
+    /// And the mean cosine of two tokens': near 1 they have fallen together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_cosine: Option<f64>,
 }
 
 /// The gradient of one training step by layer.
@@ -202,6 +208,8 @@ impl ValRow {
                 ("val/length", row.length),
                 ("val/without_end", row.without_end),
             ]);
+            scalars.extend(row.embedding_norm.map(|value| ("val/embedding_norm", value)));
+            scalars.extend(row.embedding_cosine.map(|value| ("val/embedding_cosine", value)));
         }
         scalars
     }

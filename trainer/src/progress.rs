@@ -79,8 +79,12 @@ fn short_figures(row: &TrainRow) -> String {
 /// What was measured of captions, in one line.
 fn scores(row: &CaptionRow) -> String {
     let proximity = |name: &str, value: Option<f64>| value.map(|value| format!(", {name} {value:.3}"));
+    let spread = match (row.embedding_norm, row.embedding_cosine) {
+        (Some(norm), Some(cosine)) => format!(", embeddings' norm {norm:.2}, cosine {cosine:.2}"),
+        _ => String::new(),
+    };
     format!(
-        "CIDEr {:.3}, BLEU-4 {:.3}, ROUGE-L {:.3}{}{}, {:.1} tokens, {:.1}% without an end",
+        "CIDEr {:.3}, BLEU-4 {:.3}, ROUGE-L {:.3}{}{}, {:.1} tokens, {:.1}% without an end{spread}",
         row.cider,
         row.bleu_4,
         row.rouge_l,

@@ -39,7 +39,7 @@ fn captioner(family: &str, tower: &Path, set: &[&str]) -> Config {
         context_length = 32
         mapper = {{ tokens = 3 }}
         decoder = {{ width = 32, layers = 2, heads = 2 }}
-        diffusion = {{ width = 32, layers = 2, heads = 2, self_conditioning = true }}
+        diffusion = {{ width = 32, layers = 2, heads = 2, self_conditioning = true, text_condition = true }}
         {lm}
         [decode]
         diffusion_steps = 3",

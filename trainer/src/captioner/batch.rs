@@ -13,6 +13,8 @@ use candle_core::{Device, Tensor};
 pub struct CaptionBatch {
     /// f32, (B, rows, numbers): what the tower gave.
     pub features: Tensor,
+    /// f32, (B, E): the captions' embeddings by the tower's text side, where a network is told them.
+    pub text: Option<Tensor>,
     /// u32, (B, T): the beginning marker and the captions' tokens, cut behind the longest.
     pub input_ids: Tensor,
     /// What is learned: row b·T + t of `input_ids` predicts a token.
@@ -55,7 +57,7 @@ impl CaptionBatch {
             input_ids.chunks_exact(length).flat_map(|row| &row[..longest]).copied().collect();
         let input_ids = Tensor::from_vec(inputs, (captions.len(), longest), device)
             .map_err(Error::tensor("bring a batch's captions to the device"))?;
-        Ok(Self { features, input_ids, targets, end: tokenizer.markers().1, seed })
+        Ok(Self { features, text: None, input_ids, targets, end: tokenizer.markers().1, seed })
     }
 }
 

@@ -6,11 +6,12 @@ use super::lm::LoraWriter;
 use super::prefix::PrefixWriter;
 use super::tower::Tower;
 use super::write::{Writing, Written, write};
-use crate::config::{Config, Family};
+use crate::config::{Config, Embeddings, Family};
 use crate::lm::LanguageModel;
 use crate::model::Params;
 use crate::model::caption::{
-    DiffusionCaptioner, DiffusionSizes, LoraCaptioner, MapperSizes, PrefixDecoder, PrefixSizes,
+    DiffusionCaptioner, DiffusionSizes, DiffusionTold as Told, LoraCaptioner, MapperSizes, PrefixDecoder,
+    PrefixSizes,
 };
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, bail};
@@ -67,6 +68,7 @@ impl CaptionModel {
                 let sizes = DiffusionSizes {
                     mapper,
                     config: caption.diffusion.clone(),
+                    text_dim: tower.config.model.embed_dim,
                     context_length: caption.context_length,
                     vocab_size,
                 };
@@ -130,8 +132,9 @@ impl CaptionModel {
             Self::Prefix(model) => model.loss(&batch.features, &batch.input_ids, &batch.targets)?,
             Self::Lora(model) => model.loss(&batch.features, &batch.input_ids, &batch.targets, batch.seed)?,
             Self::Diffusion(model) => {
-                let CaptionBatch { features, input_ids, targets, end, seed } = batch;
-                let terms = model.loss(features, input_ids, targets, *end, *seed)?;
+                let CaptionBatch { features, text, input_ids, targets, end, seed } = batch;
+                let told = Told { features, text: text.as_ref() };
+                let terms = model.loss(told, input_ids, targets, *end, *seed)?;
                 let value = terms.loss.to_scalar::<f32>()?;
                 return Ok(BatchLoss { mean: terms.loss, each: vec![value; targets.len()] });
             }
@@ -165,6 +168,19 @@ impl CaptionModel {
                 let writer = LoraWriter::new(model, writing.markers.0)?;
                 write(&writer, features, keys, writing)
             }
+        }
+    }
+
+    /// Of embeddings that a diffusion learns: the mean norm of a token's row, and the mean cosine of two tokens'.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn embeddings(&self) -> Result<Option<(f64, f64)>> {
+        match self {
+            Self::Diffusion(model) if model.sizes().config.embeddings == Embeddings::Trained => {
+                model.spread().map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

@@ -64,6 +64,8 @@ pub fn scores_of(
         repeated_bigrams: found.degeneration.repeated[1],
         distinct_1: found.degeneration.distinct_1,
         length: all.iter().map(|caption| caption.tokens as f64).sum::<f64>() / count,
+        embedding_norm: None,
+        embedding_cosine: None,
         without_end: all.iter().filter(|caption| !caption.has_ended).count() as f64 / count,
     }
 }

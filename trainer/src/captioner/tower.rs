@@ -175,6 +175,22 @@ impl Tower {
         seen.map_err(Error::tensor("look at pictures through the tower"))
     }
 
+    /// Texts as rows (B, E) of length 1 on the device.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a tower without a text side, [`Error::Tokenizer`], [`Error::Tensor`].
+    pub fn texts<S: AsRef<str>>(&self, texts: &[S]) -> Result<Tensor> {
+        let Some(found) = self.text_features(texts)? else {
+            return Err(Error::Config {
+                key: "caption.tower_tokenizer".into(),
+                value: "\"\"".into(),
+                allowed: "the tokenizer of the tower's text side".into(),
+            });
+        };
+        Tensor::from_vec(found.values, (texts.len(), found.width), &self.device)
+            .map_err(Error::tensor("bring captions' embeddings to the device"))
+    }
+
     /// One row of length 1 for each text; none of a tower without a text side.
     ///
     /// # Errors

@@ -125,5 +125,7 @@ fn mean(rows: &[CaptionRow]) -> CaptionRow {
         distinct_1: of(&|row| row.distinct_1),
         length: of(&|row| row.length),
         without_end: of(&|row| row.without_end),
+        embedding_norm: None,
+        embedding_cosine: None,
     }
 }

@@ -110,6 +110,10 @@ pub struct DiffusionConfig {
     pub condition: Condition,
     /// Share of pictures that are not told in training, which guidance needs.
     pub mask_probability: f64,
+    /// Whether the network is told the caption's own embedding by the tower's text side in training.
+    pub text_condition: bool,
+    /// Share of captions that are not told; none is when captions are written.
+    pub text_mask_probability: f64,
     /// The distance to the embeddings.
     pub loss: DiffusionLoss,
     /// Weight of the distance from the first step; 0: none.
@@ -144,6 +148,8 @@ impl Default for DiffusionConfig {
             stride: 100,
             condition: Condition::Concat,
             mask_probability: 0.1,
+            text_condition: false,
+            text_mask_probability: 0.5,
             loss: DiffusionLoss::L1,
             first_weight: 1.0,
             draws: 1,
@@ -390,6 +396,10 @@ impl CaptionConfig {
             if self.family != Family::Lora {
                 divides("caption.mapper.heads", mapper.heads, key, width)?;
             }
+        }
+        if diffusion.text_condition && diffusion.text_mask_probability == 0.0 {
+            let allowed = "above 0 with caption.diffusion.text_condition: a caption that is written has no text to be told";
+            return refuse("caption.diffusion.text_mask_probability", "0".into(), allowed);
         }
         if diffusion.stride > diffusion.steps {
             let allowed = "at most caption.diffusion.steps";

@@ -95,6 +95,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("caption.diffusion.stride", Whole(1, 100_000)),
     ("caption.diffusion.condition", Word(Condition::WORDS)),
     ("caption.diffusion.mask_probability", Below(0.0, 1.0)),
+    ("caption.diffusion.text_condition", Bool),
+    ("caption.diffusion.text_mask_probability", Number(0.0, 1.0)),
     ("caption.diffusion.loss", Word(DiffusionLoss::WORDS)),
     ("caption.diffusion.first_weight", Number(0.0, 1e6)),
     ("caption.diffusion.draws", Whole(1, 64)),

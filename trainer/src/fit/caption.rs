@@ -4,11 +4,11 @@ use super::{At, Job, Outcome, Parts, Reporter, Task, captions_of, go};
 use crate::captioner::{
     self, Author, CaptionBatch, CaptionModel, Captioned, Stored, Tower, page, tower_view,
 };
-use crate::config::Config;
+use crate::config::{Config, Family};
 use crate::data::{self, Tensors};
 use crate::error::{Error, Result};
 use crate::fsync;
-use crate::metrics::{self, ValRow};
+use crate::metrics::{self, CaptionRow, ValRow};
 use crate::run::RunFolder;
 use crate::step::{CaptionTrainee, TrainState};
 use crate::tokenizer::Tokenizer;
@@ -92,7 +92,13 @@ impl Task for Captioning<'_> {
         let length = self.config.caption.context_length;
         let captions = self.tensors.drawn(batch);
         let seed = drawn(self.config.train.seed, batch);
-        CaptionBatch::new(seen.features, &captions, self.tokenizer, length, self.device, seed)
+        let mut batch =
+            CaptionBatch::new(seen.features, &captions, self.tokenizer, length, self.device, seed)?;
+        let caption = &self.config.caption;
+        if caption.family == Family::Diffusion && caption.diffusion.text_condition {
+            batch.text = Some(self.tower.texts(&captions)?);
+        }
+        Ok(batch)
     }
 
     fn evaluate(&self, model: &CaptionTrainee, at: &At<'_>) -> Result<ValRow> {
@@ -113,6 +119,12 @@ impl Task for Captioning<'_> {
             pictures.push(picture);
             Ok(())
         })?;
+        let spread = model.plain().embeddings().map_err(Error::tensor("look at the embeddings"))?;
+        let scores = CaptionRow {
+            embedding_norm: spread.map(|(norm, _)| norm),
+            embedding_cosine: spread.map(|(_, cosine)| cosine),
+            ..captioner::scores(&pictures)
+        };
         keep_samples(at, &pictures[..pictures.len().min(SHOWN)])?;
         Ok(ValRow {
             step: at.step,
@@ -123,7 +135,7 @@ impl Task for Captioning<'_> {
             captions: pictures.iter().map(|picture| picture.captions.len()).sum(),
             image_to_text: None,
             text_to_image: None,
-            caption: Some(captioner::scores(&pictures)),
+            caption: Some(scores),
             loss: loss.mean().map(|loss| loss as f32),
             averaged: at.averaged,
             time: metrics::now(),

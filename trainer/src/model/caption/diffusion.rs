@@ -27,6 +27,8 @@ pub struct DiffusionSizes {
     pub mapper: MapperSizes,
     /// The denoiser and its loss.
     pub config: DiffusionConfig,
+    /// Numbers of a caption's embedding by the tower's text side.
+    pub text_dim: usize,
     /// Tokens of a caption with its end.
     pub context_length: usize,
     /// Token ids.
@@ -53,12 +55,23 @@ pub struct DiffusionCaptioner {
     time: Option<[[Tensor; 2]; 2]>,
     /// What stands in the place of a picture that is not told.
     nothing: Tensor,
+    /// From a caption's own embedding to a token, and what stands in its place.
+    text: Option<([Tensor; 2], Tensor)>,
     /// Added to the tokens of the caption and of the picture.
     segments: Option<Tensor>,
     transformer: Transformer,
     ln_final: [Tensor; 2],
     output: [Tensor; 2],
     sink: GradSink,
+}
+
+/// What the network may be told of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// (B, rows, inputs): image features.
+    pub features: &'a Tensor,
+    /// (B, E): the captions' own embeddings.
+    pub text: Option<&'a Tensor>,
 }
 
 /// What one batch's loss is made of.
@@ -99,6 +112,12 @@ impl DiffusionCaptioner {
         let mut nothing = ParamSpec::new("no_picture", &[1, width], Init::Normal(0.02));
         nothing.trainable = config.mask_probability > 0.0;
         specs.push(nothing);
+        if config.text_condition {
+            let bound = uniform(sizes.text_dim);
+            specs.push(ParamSpec::new("text.weight", &[width, sizes.text_dim], bound));
+            specs.push(ParamSpec::new("text.bias", &[width], bound));
+            specs.push(ParamSpec::new("no_text", &[1, width], Init::Normal(0.02)));
+        }
         if config.condition == Condition::Concat {
             specs.push(ParamSpec::new("segment_embedding", &[2, width], Init::Normal(0.02)));
         }
@@ -151,6 +170,10 @@ impl DiffusionCaptioner {
             positions: lookup("positional_embedding")?,
             time,
             nothing: lookup("no_picture")?,
+            text: match config.text_condition {
+                true => Some((pair("text")?, lookup("no_text")?)),
+                false => None,
+            },
             segments,
             transformer: Transformer::new("", config.layers, shape, &sink, &lookup)?,
             ln_final: pair("ln_final")?,
@@ -205,20 +228,52 @@ impl DiffusionCaptioner {
         &self.table
     }
 
-    /// The picture's tokens (B, k, D) of image features (B, rows, inputs).
+    /// What is told of pictures when captions are written: their tokens (B, k, D) of image features (B, rows, inputs),
+    /// and that there is no text.
     ///
     /// # Errors
     /// When the features are of another shape.
     pub fn condition(&self, features: &Tensor) -> Result<Tensor> {
-        self.mapper.forward(features)
+        self.with_text(self.mapper.forward(features)?)
     }
 
-    /// The condition of a picture that is not told, in the shape of `condition`.
+    /// The condition when nothing is told, in the shape of `condition`.
     ///
     /// # Errors
     /// Only those of the tensor library.
     pub fn nothing(&self, condition: &Tensor) -> Result<Tensor> {
-        self.nothing.unsqueeze(0)?.broadcast_as(condition.shape())?.contiguous()
+        let (batch, tokens, width) = condition.dims3()?;
+        let tokens = tokens - usize::from(self.text.is_some());
+        self.with_text(self.absent((batch, tokens, width))?)
+    }
+
+    /// Pictures that are not told.
+    fn absent(&self, shape: (usize, usize, usize)) -> Result<Tensor> {
+        self.nothing.unsqueeze(0)?.broadcast_as(shape)?.contiguous()
+    }
+
+    /// The pictures' tokens, and that there is no text.
+    fn with_text(&self, pictures: Tensor) -> Result<Tensor> {
+        let Some((_, nothing)) = &self.text else { return Ok(pictures) };
+        let (batch, _, width) = pictures.dims3()?;
+        let nothing = nothing.unsqueeze(0)?.broadcast_as((batch, 1, width))?.contiguous()?;
+        Tensor::cat(&[pictures, nothing], 1)
+    }
+
+    /// The mean norm of a token's embedding, and the mean cosine of two tokens'. A table whose tokens fall together has a
+    /// cosine near 1, one that shrinks a norm near 0.
+    ///
+    /// # Errors
+    /// Only those of the tensor library.
+    pub fn spread(&self) -> Result<(f64, f64)> {
+        let rows = self.table.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        let norms = rows.sqr()?.sum_keepdim(1)?.sqrt()?;
+        let count = rows.dim(0)? as f64;
+        let units = rows.broadcast_div(&(&norms + 1e-12)?)?;
+        // The sum over all pairs, from the square of the sum of all.
+        let square = units.sum(0)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
+        let cosine = (square - count) / (count * (count - 1.0)).max(1.0);
+        Ok((norms.mean_all()?.to_scalar()?, cosine))
     }
 
     /// What the network makes of `noisy` (B, L, e) at `steps` under `condition` (B, k, D): (B, L, e). `guess` is an
@@ -300,7 +355,7 @@ impl DiffusionCaptioner {
     /// When shapes do not fit, or an id is not in the vocabulary.
     pub fn loss(
         &self,
-        features: &Tensor,
+        told: Told<'_>,
         input_ids: &Tensor,
         targets: &[Target],
         end: u32,
@@ -309,12 +364,12 @@ impl DiffusionCaptioner {
         let config = &self.sizes.config;
         let (batch, _) = input_ids.dims2()?;
         let (length, embed) = (self.sizes.context_length, self.sizes.embed_dim());
-        let device = features.device();
+        let device = told.features.device();
         let ids = self.filled(input_ids, targets, end)?;
         let rows = Tensor::from_vec(ids.clone(), (batch, length), device)?;
         let zeros = Tensor::zeros((length, embed), DType::F32, device)?;
         let start = embedding(&rows, &self.table, &zeros, &self.sink)?;
-        let condition = self.told(&self.condition(features)?, seed)?;
+        let condition = self.told(told, seed)?;
         // Every caption at `draws` drawn steps, and once at the first.
         let draws = config.draws;
         let with_first = config.first_weight > 0.0;
@@ -374,19 +429,21 @@ impl DiffusionCaptioner {
         Ok(DiffusionTerms { loss, distance: far, rounding: near })
     }
 
-    /// The condition, of which some pictures are not told.
-    fn told(&self, condition: &Tensor, seed: u64) -> Result<Tensor> {
-        let share = self.sizes.config.mask_probability;
-        if share == 0.0 {
-            return Ok(condition.clone());
+    /// The condition, of which some pictures and captions are not told.
+    fn told(&self, told: Told<'_>, seed: u64) -> Result<Tensor> {
+        let config = &self.sizes.config;
+        let mut pictures = self.mapper.forward(told.features)?;
+        if config.mask_probability > 0.0 {
+            let nothing = self.absent(pictures.dims3()?)?;
+            pictures = masked(&pictures, &nothing, config.mask_probability, seed, "pictures")?;
         }
-        let kept: Vec<f64> = uniform(seed, "pictures", condition.dim(0)?)
-            .into_iter()
-            .map(|u| if u < share { 0.0 } else { 1.0 })
-            .collect();
-        let hidden: Vec<f64> = kept.iter().map(|kept| 1.0 - kept).collect();
-        let told = condition.broadcast_mul(&column(&kept, condition)?)?;
-        told + self.nothing(condition)?.broadcast_mul(&column(&hidden, condition)?)?
+        let (Some(([weight, bias], nothing)), Some(text)) = (&self.text, told.text) else {
+            return self.with_text(pictures);
+        };
+        let text = linear(&text.unsqueeze(1)?, weight, Some(bias))?;
+        let nothing = nothing.unsqueeze(0)?.broadcast_as(text.shape())?.contiguous()?;
+        let text = masked(&text, &nothing, config.text_mask_probability, seed, "texts")?;
+        Tensor::cat(&[pictures, text], 1)
     }
 
     fn noised(&self, x_0: &Tensor, noise: &Tensor, steps: &[usize]) -> Result<Tensor> {
@@ -435,6 +492,14 @@ impl DiffusionCaptioner {
     }
 }
 
+/// Rows of `given`, a share of which `nothing` takes the place of.
+fn masked(given: &Tensor, nothing: &Tensor, share: f64, seed: u64, name: &str) -> Result<Tensor> {
+    let kept: Vec<f64> =
+        uniform(seed, name, given.dim(0)?).into_iter().map(|u| if u < share { 0.0 } else { 1.0 }).collect();
+    let hidden: Vec<f64> = kept.iter().map(|kept| 1.0 - kept).collect();
+    given.broadcast_mul(&column(&kept, given)?)? + nothing.broadcast_mul(&column(&hidden, given)?)?
+}
+
 /// `copies` of a batch behind one another.
 fn repeated(batch: &Tensor, copies: usize) -> Result<Tensor> {
     if copies == 1 {
@@ -462,3 +527,6 @@ fn waves(steps: &[usize], width: usize, like: &Tensor) -> Result<Tensor> {
     }
     Tensor::from_vec(numbers, (steps.len(), width), like.device())?.to_dtype(like.dtype())
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ mod mapper;
 pub(crate) mod noise;
 mod prefix;
 
-pub use diffusion::{DiffusionCaptioner, DiffusionSizes, DiffusionTerms};
+pub use diffusion::{DiffusionCaptioner, DiffusionSizes, DiffusionTerms, Told as DiffusionTold};
 pub use lora::LoraCaptioner;
 pub use mapper::{Mapper, MapperSizes};
 pub(crate) use prefix::Words;
