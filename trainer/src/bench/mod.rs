@@ -3,6 +3,7 @@
 //! Batches come from a data set through the loader, or are noise made before the clock starts. Leaves out
 //! printing, and the cost of logs, evaluations and checkpoints.
 
+mod captions;
 mod flops;
 mod machine;
 
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::data::{self, TensorBatch, Tensors};
 use crate::error::{Error, Result};
 use crate::init::{self, Init};
-use crate::step::{Phases, TrainState};
+use crate::step::{Phases, TrainState, Trainee};
 use crate::tokenizer::Tokenizer;
 use candle_core::{Device, Tensor};
 use loader::{Batch, Loader};
@@ -75,8 +76,8 @@ pub struct Measured {
     pub samples_per_s: f64,
     /// Share of the time that was spent waiting for data, over all counted steps; none for noise.
     pub data_wait: Option<f64>,
-    /// Floating-point operations that the model asks of a step (three times the forward pass).
-    pub step_flops: f64,
+    /// Floating-point operations that the model asks of a step (three times the forward pass); none of a captioner.
+    pub step_flops: Option<f64>,
     /// Floating-point operations a second of large matrix products on this machine, measured before the steps.
     pub gemm_flops_per_s: Option<f64>,
     /// `step_flops` a second over `gemm_flops_per_s`.
@@ -95,6 +96,9 @@ pub fn measure(plan: Plan<'_>) -> Result<Measured> {
     let config = plan.config;
     let device = config.train.open_device()?;
     let gemm_flops_per_s = device.is_cpu().then(gemm_rate);
+    if config.caption.is_on() {
+        return captions::measure(plan, &device);
+    }
     match plan.data {
         Some(data) => {
             let loader = data::open_train(config, data)?;
@@ -115,13 +119,13 @@ pub fn measure(plan: Plan<'_>) -> Result<Measured> {
                     Some(ready) => ready.map(|(_, inputs)| inputs),
                     None => Err(Error::Data { data: data.to_path_buf(), reason: "it has no batch".into() }),
                 };
-                run(plan, tokenizer.vocab_size(), &device, gemm_flops_per_s, &mut source)
+                clip(plan, tokenizer.vocab_size(), &device, gemm_flops_per_s, &mut source)
             })
         }
         None => {
             let noise = noise(config, &device).map_err(Error::tensor("make noise"))?;
             let mut source = || Ok(noise.clone());
-            run(plan, config.tokenizer.vocab_size, &device, gemm_flops_per_s, &mut source)
+            clip(plan, config.tokenizer.vocab_size, &device, gemm_flops_per_s, &mut source)
         }
     }
 }
@@ -149,15 +153,22 @@ fn noise(config: &Config, device: &Device) -> candle_core::Result<TensorBatch> {
     Ok(TensorBatch { pixel_values, input_ids, eot_positions: vec![tokens as u32 - 1; batch] })
 }
 
-fn run(
-    plan: Plan<'_>,
-    vocab_size: usize,
-    device: &Device,
+/// What is asked of a model beside its steps.
+struct Counting<'a, T: Trainee> {
+    /// Tokens of a batch's longest caption.
+    tokens: &'a dyn Fn(&T::Inputs) -> usize,
+    /// Operations of a step whose captions have so many tokens; none where they are not counted.
+    flops: &'a dyn Fn(usize) -> Option<f64>,
     gemm_flops_per_s: Option<f64>,
-    source: &mut dyn FnMut() -> Result<TensorBatch>,
+}
+
+fn run<T: Trainee>(
+    plan: Plan<'_>,
+    mut model: TrainState<T>,
+    counting: &Counting<'_, T>,
+    source: &mut dyn FnMut() -> Result<T::Inputs>,
 ) -> Result<Measured> {
     let config = plan.config;
-    let mut model = TrainState::new(config, vocab_size, plan.warmup + plan.steps, device)?;
     let (mut steps, mut tokens, mut loss): (Vec<Seconds>, usize, f32) = (Vec::new(), 0, 0.0);
     for number in 0..plan.warmup + plan.steps {
         let begun = Instant::now();
@@ -166,7 +177,7 @@ fn run(
             let waiting = Instant::now();
             let batch = source()?;
             waited += waiting.elapsed();
-            tokens = tokens.max(batch.input_ids.dim(1).map_err(Error::tensor("look at a batch"))?);
+            tokens = tokens.max((counting.tokens)(&batch));
             model.accumulate(&batch)?.map_err(|broken| not_finite(plan, number, broken.what))?;
         }
         loss = model.update()?.map_err(|broken| not_finite(plan, number, broken.what))?.loss;
@@ -190,8 +201,9 @@ fn run(
         optimizer: of(|s| s.optimizer),
         step: of(|s| s.step),
     };
+    let step_flops = (counting.flops)(tokens);
     let samples = config.data.batch_size * config.optim.accum_steps as usize;
-    let step_flops = step_flops(&config.clip(vocab_size), samples, tokens);
+    let reached = |rate: f64| step_flops.map(|flops| flops / seconds.step.max(1e-12) / rate);
     Ok(Measured {
         model: model.describe(),
         parameters: model.parameter_count(),
@@ -205,11 +217,30 @@ fn run(
         samples_per_s: samples as f64 / seconds.step.max(1e-12),
         data_wait: plan.data.map(|_| steps.iter().map(|s| s.data).sum::<f64>() / total.max(1e-12)),
         step_flops,
-        gemm_flops_per_s,
-        mfu: gemm_flops_per_s.map(|rate| step_flops / seconds.step.max(1e-12) / rate),
+        gemm_flops_per_s: counting.gemm_flops_per_s,
+        mfu: counting.gemm_flops_per_s.and_then(reached),
         peak_memory_bytes: peak_memory(),
         loss,
     })
+}
+
+/// Steps of a CLIP.
+fn clip(
+    plan: Plan<'_>,
+    vocab_size: usize,
+    device: &Device,
+    gemm_flops_per_s: Option<f64>,
+    source: &mut dyn FnMut() -> Result<TensorBatch>,
+) -> Result<Measured> {
+    let config = plan.config;
+    let model = TrainState::new(config, vocab_size, plan.warmup + plan.steps, device)?;
+    let samples = config.data.batch_size * config.optim.accum_steps as usize;
+    let counting = Counting {
+        tokens: &|batch: &TensorBatch| batch.input_ids.dims().last().copied().unwrap_or(0),
+        flops: &|tokens| Some(step_flops(&config.clip(vocab_size), samples, tokens)),
+        gemm_flops_per_s,
+    };
+    run(plan, model, &counting, source)
 }
 
 fn not_finite(plan: Plan<'_>, number: u64, what: &str) -> Error {
@@ -251,7 +282,7 @@ mod tests {
             let s = found.seconds;
             assert!(s.forward > 0.0 && s.backward > 0.0 && s.optimizer > 0.0);
             assert!(s.step >= found.step_min && s.step <= found.step_max);
-            assert!(found.loss.is_finite() && found.step_flops > 0.0 && found.data_wait.is_none());
+            assert!(found.loss.is_finite() && found.step_flops > Some(0.0) && found.data_wait.is_none());
             assert_eq!((found.batch_size, found.tokens), (4, 16));
         }
     }

@@ -31,5 +31,5 @@ pub use page::page;
 pub use scores::{Proximity, scores, scores_of};
 pub(crate) use stored::Stored;
 pub use stored::{StoredTable, store};
-pub use tower::Tower;
+pub use tower::{SeenShape, Tower};
 pub use write::Written;

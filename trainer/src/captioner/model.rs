@@ -4,7 +4,7 @@ use super::CaptionBatch;
 use super::diffusion;
 use super::lm::LoraWriter;
 use super::prefix::PrefixWriter;
-use super::tower::Tower;
+use super::tower::SeenShape;
 use super::write::{Writing, Written, write};
 use crate::config::{Config, Embeddings, Family};
 use crate::lm::LanguageModel;
@@ -37,20 +37,20 @@ pub(crate) struct BatchLoss {
 }
 
 impl CaptionModel {
-    /// The network that a configuration asks for, over what `tower` gives, with the frozen language model of a family
+    /// The network that a configuration asks for, over what a tower gives, with the frozen language model of a family
     /// that has one.
     ///
     /// # Errors
     /// When the device cannot hold it.
     pub fn new(
         config: &Config,
-        tower: &Tower,
+        seen: SeenShape,
         lm: Option<Arc<LanguageModel>>,
         vocab_size: usize,
         device: &Device,
     ) -> Result<Self> {
         let (caption, train) = (&config.caption, &config.train);
-        let (rows, inputs) = tower.shape();
+        let SeenShape { rows, inputs, embed_dim } = seen;
         let mapper = MapperSizes {
             config: caption.mapper.clone(),
             features: caption.features,
@@ -68,7 +68,7 @@ impl CaptionModel {
                 let sizes = DiffusionSizes {
                     mapper,
                     config: caption.diffusion.clone(),
-                    text_dim: tower.config.model.embed_dim,
+                    text_dim: embed_dim,
                     context_length: caption.context_length,
                     vocab_size,
                 };

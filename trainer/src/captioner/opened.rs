@@ -98,8 +98,8 @@ impl Captioner {
         let failed = || Error::tensor("build the captioner");
         let lm = open_lm(&config, &device)?.map(|(lm, _)| lm);
         state.check_frozen(&checkpoint, &frozen(&tower, lm.as_deref()))?;
-        let model =
-            CaptionModel::new(&config, &tower, lm, tokenizer.vocab_size(), &device).map_err(failed())?;
+        let model = CaptionModel::new(&config, tower.shape(), lm, tokenizer.vocab_size(), &device)
+            .map_err(failed())?;
         step::load(model.params(), checkpoint::read_evaluated(&checkpoint, &state, &device)?)?;
         let model = model.for_inference().map_err(failed())?;
         let reranks = config.decode.candidates > 1;

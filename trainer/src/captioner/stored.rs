@@ -4,7 +4,7 @@
 //! × numbers); its schema names the whole digest of the tower's weights, sizes and normalisation, without which it is
 //! not used. Leaves out towers, and how side tables are written, which is the format's.
 
-use super::tower::{Seen, Tower};
+use super::tower::{Seen, SeenShape, Tower};
 use super::tower_view;
 use crate::config::{Config, DataConfig, ImageFeatures};
 use crate::data::{self, Tensors};
@@ -102,8 +102,8 @@ pub fn store(
     }
     let fail = |e: shard::Error| Error::Data { data: data.to_path_buf(), reason: with_causes(&e) };
     written.map_err(fail)?;
-    let (rows, width) = tower.shape();
-    Ok(StoredTable { table, split: split.to_owned(), images, numbers: rows * width })
+    let SeenShape { rows, inputs, .. } = tower.shape();
+    Ok(StoredTable { table, split: split.to_owned(), images, numbers: rows * inputs })
 }
 
 /// Ends the writing of a table; the cause is told by whoever ended it.
@@ -160,9 +160,9 @@ impl Rows {
             Ok::<(), String>(())
         };
         add("embedding", &mut self.embedding, tower.config.model.embed_dim)?;
-        let (rows, width) = tower.shape();
+        let SeenShape { rows, inputs, .. } = tower.shape();
         if tower.features() == ImageFeatures::Patches {
-            add("features", &mut self.features, rows * width)?;
+            add("features", &mut self.features, rows * inputs)?;
         }
         let metadata = HashMap::from([(DIGEST.to_owned(), tower.digest().to_owned())]);
         let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
@@ -202,7 +202,8 @@ impl Stored {
             );
             return Ok((None, Some(note)));
         }
-        let (shape, width, kind) = (tower.shape(), tower.config.model.embed_dim, tower.features());
+        let SeenShape { rows, inputs, embed_dim: width } = tower.shape();
+        let (shape, kind) = ((rows, inputs), tower.features());
         let mut stored = Self { embedding: Vec::new(), features: Vec::new(), shape, width, kind };
         for shard in 0..entry.shards.len() {
             let batch = shard::side_table::read(dataset, split, shard, &table);

@@ -4,7 +4,7 @@
 //! tower is named by the digest of its weights and of how pictures are brought to it. Leaves out side tables.
 
 use crate::checkpoint::{self, Checkpoints};
-use crate::config::{CaptionConfig, Config, ImageFeatures};
+use crate::config::{CaptionConfig, Config, ImageFeatures, ModelConfig};
 use crate::data::caption_ids;
 use crate::embed::append;
 use crate::error::{Error, Result};
@@ -27,6 +27,29 @@ const TEXTS_AT_ONCE: usize = 256;
 
 /// Token ids of a model that a file is compared with, where the file does not tell how many it has.
 const NO_VOCABULARY: usize = 300;
+
+/// The shape of what a tower gives of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenShape {
+    /// Rows of its features.
+    pub rows: usize,
+    /// Numbers of a row.
+    pub inputs: usize,
+    /// Numbers of its embedding.
+    pub embed_dim: usize,
+}
+
+impl SeenShape {
+    /// Of a tower of these sizes.
+    pub fn of(model: &ModelConfig, features: ImageFeatures) -> Self {
+        let (vision, embed_dim) = (&model.vision, model.embed_dim);
+        let side = vision.image_size / vision.patch_size.max(1);
+        match features {
+            ImageFeatures::Vector => Self { rows: 1, inputs: embed_dim, embed_dim },
+            ImageFeatures::Patches => Self { rows: side * side, inputs: vision.width, embed_dim },
+        }
+    }
+}
 
 /// A frozen CLIP.
 #[derive(Debug)]
@@ -118,16 +141,9 @@ impl Tower {
         self.features
     }
 
-    /// Rows a picture, and numbers a row, of what a captioner gets.
-    pub fn shape(&self) -> (usize, usize) {
-        match self.features {
-            ImageFeatures::Vector => (1, self.config.model.embed_dim),
-            ImageFeatures::Patches => {
-                let vision = &self.config.model.vision;
-                let side = vision.image_size / vision.patch_size.max(1);
-                (side * side, vision.width)
-            }
-        }
+    /// The shape of what a captioner gets.
+    pub fn shape(&self) -> SeenShape {
+        SeenShape::of(&self.config.model, self.features)
     }
 
     /// A CLIP alone, for scores: a run's folder, a captioner's run, or a file with sizes by `overrides`.

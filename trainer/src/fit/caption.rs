@@ -34,7 +34,7 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
     };
     let frozen = captioner::frozen(&tower, lm.as_deref());
     let total = config.total_steps(loader.batch_count());
-    let model = CaptionModel::new(config, &tower, lm, tokenizer.vocab_size(), &device)
+    let model = CaptionModel::new(config, tower.shape(), lm, tokenizer.vocab_size(), &device)
         .and_then(|model| CaptionTrainee::new(model, &device))
         .map_err(Error::tensor("build the captioner"))?;
     let tensors = Tensors::new(&view, &loader, &tokenizer, &device)?;
