@@ -94,6 +94,7 @@ Examples:
   trainer bench --config configs/clip_coco_tiny.toml --steps 5
   trainer bench --config configs/demo.toml --data data/shapes --steps 50 --json
   trainer bench --config configs/clip_t2i_run1.toml --set data.batch_size=16 --set train.chunk_size=0
+  trainer bench --config configs/caption_prefix.toml --write --set decode.method=beam
 
 Without --data, batches are noise in memory with captions of full length. MFU is the share of the rate that
 large matrix products reach on this machine, measured first.";
@@ -116,6 +117,9 @@ pub(crate) struct BenchArguments {
     /// Steps before them that are not.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) warmup: u64,
+    /// Time a captioner's writing instead: a batch of captions as long as the context, once for each of --steps.
+    #[arg(long)]
+    pub(crate) write: bool,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,6 +7,7 @@ mod captions;
 mod flops;
 mod machine;
 
+pub use captions::{Written, write};
 pub use flops::step_flops;
 pub use machine::{gemm_rate, peak_memory};
 

@@ -4,12 +4,15 @@ use super::report;
 use crate::cli::BenchArguments;
 use anyhow::{Context, Result};
 use std::process::ExitCode;
-use trainer::bench::{Measured, Plan, measure};
+use trainer::bench::{self, Measured, Plan, measure};
 use trainer::config::Config;
 
 /// Runs the steps and prints what was measured.
 pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     let config = Config::load(&arguments.config, &arguments.overrides)?;
+    if arguments.write {
+        return write(&config, arguments);
+    }
     let plan = Plan {
         config: &config,
         data: arguments.data.as_deref(),
@@ -22,6 +25,21 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     } else {
         lines(&found).iter().for_each(|line| report::line(line));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How fast a captioner writes.
+fn write(config: &Config, arguments: &BenchArguments) -> Result<ExitCode> {
+    let found = bench::write(config, arguments.steps)?;
+    if arguments.json {
+        report::json(&serde_json::to_value(&found).context("write the result as JSON")?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    report::line(&format!("{}, {} threads", found.model, found.threads));
+    report::line(&format!(
+        "{} pictures, {} captions followed, {} tokens each: {:.4} s, {:.0} tokens/s",
+        found.pictures, found.captions, found.tokens, found.seconds, found.tokens_per_s
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
