@@ -1,6 +1,6 @@
 //! Captioners: images → captions with scores.
 //!
-//! [`Tower`] is the frozen image side, [`batch`] makes a training batch of what it gives, [`write`] writes captions,
+//! [`Tower`] is the frozen image side, `batch` makes a training batch of what it gives, `write` writes captions,
 //! [`Captioned`] is a picture with what was written, and [`page`] shows such. [`Captioner`] opens a run. The networks are in
 //! [`model::caption`](crate::model::caption). Leaves out the training loop.
 

@@ -59,6 +59,8 @@ pub struct Tower {
     clip: Clip,
     tokenizer: Option<Tokenizer>,
     features: ImageFeatures,
+    /// Blocks of the image tower that patches do not go through.
+    skip: usize,
     device: Device,
     digest: String,
 }
@@ -104,7 +106,15 @@ impl Tower {
             });
         }
         let digest = digest(&base, &clip, caption).map_err(Error::tensor("read the tower's weights"))?;
-        Ok(Self { config: base, clip, tokenizer, features: caption.features, device: device.clone(), digest })
+        Ok(Self {
+            config: base,
+            clip,
+            tokenizer,
+            features: caption.features,
+            skip: caption.skip_blocks,
+            device: device.clone(),
+            digest,
+        })
     }
 
     /// Keeps the tower in a captioner's run.
@@ -185,7 +195,7 @@ impl Tower {
             }),
             ImageFeatures::Patches => self
                 .clip
-                .encode_patches(pixel_values)
+                .encode_patches(pixel_values, self.skip)
                 .map(|(features, embedding)| Seen { features, embedding }),
         };
         seen.map_err(Error::tensor("look at pictures through the tower"))
@@ -290,8 +300,10 @@ fn open_file(path: &Path, config: &Config, device: &Device) -> Result<Parts> {
 fn digest(config: &Config, clip: &Clip, caption: &CaptionConfig) -> candle_core::Result<String> {
     let mut hasher = blake3::Hasher::new_derive_key("trainer v1 image tower");
     let model = &config.model;
+    // A vector has come through all blocks.
+    let skip = if caption.features == ImageFeatures::Patches { caption.skip_blocks } else { 0 };
     let sizes = format!(
-        "{:?} {:?} {} {:?} {:?} {:?}",
+        "{:?} {:?} {} {:?} {:?} {:?} {skip}",
         model.vision, model.text, model.embed_dim, model.activation, config.data.normalize, caption.features
     );
     hasher.update(sizes.as_bytes());

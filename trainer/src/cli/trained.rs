@@ -145,6 +145,9 @@ pub(crate) struct EmbedArguments {
     /// What the side table has; captioners ask for it by caption.features [default: patches, or vector for a ResNet].
     #[arg(long, value_name = "KIND", value_parser = ["vector", "patches"], requires = "side_table")]
     pub(crate) features: Option<String>,
+    /// Blocks at the end of the tower that patches do not go through; captioners ask for it by caption.skip_blocks.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "side_table")]
+    pub(crate) skip_blocks: u8,
     /// Print one JSON object instead of a line.
     #[arg(long)]
     pub(crate) json: bool,

@@ -43,7 +43,9 @@ fn side_tables(arguments: &EmbedArguments) -> Result<ExitCode> {
         None => "patches",
     };
     let device = config.train.open_device()?;
-    let tower = Tower::for_scores(&folder, &[format!("caption.features={features}")], &device)?;
+    let set =
+        [format!("caption.features={features}"), format!("caption.skip_blocks={}", arguments.skip_blocks)];
+    let tower = Tower::for_scores(&folder, &set, &device)?;
     let data = &arguments.samples.data;
     let dataset = shard::Dataset::open(data)?;
     let splits: Vec<(String, u64)> = dataset

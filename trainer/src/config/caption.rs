@@ -21,6 +21,9 @@ pub struct CaptionConfig {
     pub tower_tokenizer: String,
     /// What the tower hands on.
     pub features: ImageFeatures,
+    /// Blocks at the end of the image tower that patches do not go through: what a CLIP's last block leaves of a patch
+    /// serves its class token.
+    pub skip_blocks: usize,
     /// Tokens of a caption with both markers.
     pub context_length: usize,
     /// From image features to the decoder's width.
@@ -40,6 +43,7 @@ impl Default for CaptionConfig {
             tower: String::new(),
             tower_tokenizer: String::new(),
             features: ImageFeatures::Vector,
+            skip_blocks: 1,
             context_length: 42,
             mapper: MapperConfig::default(),
             decoder: DecoderConfig::default(),
@@ -298,7 +302,7 @@ pub enum LoraTargets {
 pub enum ImageFeatures {
     /// One row a picture: its embedding in the space that the towers share.
     Vector,
-    /// A row a patch: the last block's tokens behind their layer normalisation, without the class token.
+    /// A row a patch: the tokens before the last `caption.skip_blocks` blocks, without the class token.
     Patches,
 }
 

@@ -69,6 +69,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("caption.tower", AnyText),
     ("caption.tower_tokenizer", AnyText),
     ("caption.features", Word(&["vector", "patches"])),
+    ("caption.skip_blocks", Whole(0, 255)),
     ("caption.context_length", Whole(3, 4096)),
     ("caption.mapper.kind", Word(&["linear", "mlp", "transformer"])),
     ("caption.mapper.tokens", Whole(1, 1024)),

@@ -217,19 +217,19 @@ impl Clip {
         normalize_rows(&features)
     }
 
-    /// What a captioner sees of `pixel_values` (B, 3, H, W): the last tokens of the patches (B, P, W), and the
-    /// unit-length features (B, E).
+    /// What a captioner sees of `pixel_values` (B, 3, H, W): the tokens of the patches before the last `skip` blocks
+    /// (B, P, W), and the unit-length features (B, E).
     ///
     /// # Errors
     /// Those of [`encode_image`](Self::encode_image), and when the image tower has no patches.
-    pub fn encode_patches(&self, pixel_values: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub fn encode_patches(&self, pixel_values: &Tensor, skip: usize) -> Result<(Tensor, Tensor)> {
         let VisionTower::Vit(tower) = &self.visual else { bail!("a ResNet has no patch tokens") };
         let size = self.config.vision.image_size;
         if pixel_values.dims()[1..] != [3, size, size] {
             bail!("expected images of 3×{size}×{size}, got {:?}", pixel_values.shape())
         }
         let pixel_values = pixel_values.to_dtype(self.precision.unwrap_or(DType::F32))?;
-        let (patches, features) = tower.forward_with_patches(&pixel_values)?;
+        let (patches, features) = tower.forward_with_patches(&pixel_values, skip)?;
         Ok((patches.to_dtype(DType::F32)?, normalize_rows(&features.to_dtype(DType::F32)?)?))
     }
 

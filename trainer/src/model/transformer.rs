@@ -2,7 +2,10 @@
 
 use super::params::ParamSpec;
 use crate::init::Init;
-use crate::ops::{BlockParams, BlockShape, GradSink, residual_block_at, residual_blocks, select_positions};
+use crate::ops::{
+    BlockParams, BlockShape, GradSink, residual_block_at, residual_block_rows, residual_blocks,
+    select_positions,
+};
 use candle_core::{Result, Tensor};
 
 /// ε of layer normalisation, as in PyTorch.
@@ -115,6 +118,28 @@ impl Transformer {
     /// Carries `x` (B, T, D) through every block.
     pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
         residual_blocks(&x, &self.blocks, self.shape, &self.sink)
+    }
+
+    /// Carries `x` (B, T, D) through the first `count` blocks: what comes out there, and behind all blocks.
+    pub(super) fn forward_past(&self, x: Tensor, count: usize) -> Result<(Tensor, Tensor)> {
+        let (first, rest) = self.blocks.split_at(count.min(self.blocks.len()));
+        let there = residual_blocks(&x, first, self.shape, &self.sink)?;
+        let last = residual_blocks(&there, rest, self.shape, &self.sink)?;
+        Ok((there, last))
+    }
+
+    /// Blocks.
+    pub(super) fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Carries `x` (B, T, D) through every block and keeps rows `first` to `first + count` of each sample.
+    pub(super) fn forward_rows(&self, x: Tensor, first: usize, count: usize) -> Result<Tensor> {
+        let Some((last, others)) = self.blocks.split_last() else {
+            return x.narrow(1, first, count)?.contiguous();
+        };
+        let x = residual_blocks(&x, others, self.shape, &self.sink)?;
+        residual_block_rows(&x, last, self.shape, first, count)
     }
 
     /// Carries `x` (B, T, D) through every block and keeps row `positions[b]` of each sample: (B, D).

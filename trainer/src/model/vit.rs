@@ -89,21 +89,29 @@ impl VitTower {
         layer_norm(&tokens, &self.ln_pre[0], &self.ln_pre[1], LAYER_NORM_EPS)
     }
 
-    /// The last block's tokens of the patches of `pixel_values` (B, 3, H, W), behind their layer normalisation:
-    /// (B, P, W); and the features as of [`forward`](Self::forward).
+    /// The tokens of the patches of `pixel_values` (B, 3, H, W) before the last `skip` blocks, (B, P, W), and the features
+    /// as of [`forward`](Self::forward). Behind the last block the tokens go through its layer normalisation; before it
+    /// each is brought to mean 0 and deviation 1.
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_with_patches(&self, pixel_values: &Tensor) -> Result<(Tensor, Tensor)> {
-        let tokens = self.transformer.forward(self.embed(pixel_values)?)?;
-        let tokens = layer_norm(&tokens, &self.ln_post[0], &self.ln_post[1], LAYER_NORM_EPS)?;
+    pub fn forward_with_patches(&self, pixel_values: &Tensor, skip: usize) -> Result<(Tensor, Tensor)> {
+        let blocks = self.transformer.len().saturating_sub(skip);
+        let (there, last) = self.transformer.forward_past(self.embed(pixel_values)?, blocks)?;
+        let tokens = layer_norm(&last, &self.ln_post[0], &self.ln_post[1], LAYER_NORM_EPS)?;
         let count = tokens.dim(1)?;
         let pooled = match self.pool {
             Pool::Cls => tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?,
             Pool::Mean => mean_pool(&tokens)?,
         };
         let features = linear(&pooled, &self.proj.t()?, None)?;
-        Ok((tokens.narrow(1, 1, count - 1)?.contiguous()?, features))
+        let seen = if skip == 0 {
+            tokens
+        } else {
+            let (one, zero) = (self.ln_post[0].ones_like()?, self.ln_post[1].zeros_like()?);
+            layer_norm(&there, &one, &zero, LAYER_NORM_EPS)?
+        };
+        Ok((seen.narrow(1, 1, count - 1)?.contiguous()?, features))
     }
 
     /// Features (B, E) of `pixel_values` (B, 3, H, W), before L2 normalisation.

@@ -86,22 +86,26 @@ impl Affine {
     fn some_rows(&self, weight: &[f32], x: &[f32], out: &mut [f32]) {
         let Self { inputs, outputs, .. } = *self;
         let rows = x.len() / inputs;
-        // A band's results stand together: (N, rows), turned around afterwards.
-        let mut turned = Buffer::stale(rows * outputs);
-        let bands = turned.par_chunks_mut(BAND * rows).zip(weight.par_chunks(BAND * inputs));
-        bands.for_each(|(turned, weight)| {
+        // A band's results stand together, (rows, its outputs), and are dealt to the rows afterwards.
+        let mut banded = Buffer::stale(rows * outputs);
+        let bands = banded.par_chunks_mut(BAND * rows).zip(weight.par_chunks(BAND * inputs));
+        bands.for_each(|(banded, weight)| {
             if rows == 1 {
-                products(weight, x, turned);
+                products(weight, x, banded);
                 return;
             }
-            let count = turned.len() / rows;
-            let x = Matrix::new(x, rows, inputs).t();
-            gemm(MatrixMut::new(turned, count, rows), false, Matrix::new(weight, count, inputs), x, 1.0);
+            let count = banded.len() / rows;
+            let weight = Matrix::new(weight, count, inputs).t();
+            gemm(MatrixMut::new(banded, rows, count), false, Matrix::new(x, rows, inputs), weight, 1.0);
         });
         let bias = self.bias.as_deref();
         out.par_chunks_mut(outputs).enumerate().for_each(|(row, out)| {
-            for (place, (out, of_rows)) in out.iter_mut().zip(turned.chunks_exact(rows)).enumerate() {
-                *out = of_rows[row] + bias.map_or(0.0, |bias| bias[place]);
+            for (band, (out, banded)) in out.chunks_mut(BAND).zip(banded.chunks(BAND * rows)).enumerate() {
+                let count = out.len();
+                out.copy_from_slice(&banded[row * count..][..count]);
+                if let Some(bias) = bias {
+                    add(&bias[band * BAND..][..count], out);
+                }
             }
         });
         let Some(LowRank { a, b, scale }) = &self.low_rank else { return };

@@ -65,7 +65,7 @@ struct CrossEntropy {
 
 simd! {
     /// The largest value of a row and the sum of exponentials relative to it.
-    fn log_sum_parts(row: &[f32]) -> (f32, f32) {
+    pub(crate) fn log_sum_parts(row: &[f32]) -> (f32, f32) {
         let largest = max(row);
         (largest, sum_map(row, |v| exp(v - largest)))
     }

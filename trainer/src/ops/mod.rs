@@ -39,7 +39,7 @@ pub(crate) mod update;
 
 pub use attention::attention;
 pub use batch_norm::{Statistics, batch_norm};
-pub use block::{BlockParams, BlockShape, residual_block_at, residual_blocks};
+pub use block::{BlockParams, BlockShape, residual_block_at, residual_block_rows, residual_blocks};
 pub use bottleneck::{BottleneckParams, ConvNorm};
 pub use conv::conv2d;
 pub use cross_entropy::{cross_entropy, smoothed_cross_entropy};
@@ -58,4 +58,5 @@ pub use sink::GradSink;
 pub use token_loss::{OutputLayer, Target, TokenLoss, token_loss};
 
 pub(crate) use buffer::{on_kernels, read};
+pub(crate) use cross_entropy::log_sum_parts;
 pub(crate) use lanes::dot;

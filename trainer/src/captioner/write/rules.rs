@@ -4,6 +4,7 @@
 //! drawn, temperature, top-k and top-p (Holtzman et al. 2020).
 
 use crate::config::DecodeConfig;
+use crate::ops::log_sum_parts;
 
 /// The rules of a caption.
 #[derive(Clone, Copy, Debug)]
@@ -102,12 +103,8 @@ pub(super) fn draw(seed: u64, key: &str, number: usize, place: usize) -> f64 {
     (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// `ln Σ exp` of a row.
+/// `ln Σ exp` of a row of finite numbers.
 pub(super) fn log_sum_exp(row: &[f32]) -> f64 {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    if largest == f32::NEG_INFINITY {
-        return f64::NEG_INFINITY;
-    }
-    let sum: f32 = row.iter().map(|logit| (logit - largest).exp()).sum();
+    let (largest, sum) = log_sum_parts(row);
     f64::from(sum).ln() + f64::from(largest)
 }

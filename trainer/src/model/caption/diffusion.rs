@@ -309,7 +309,7 @@ impl DiffusionCaptioner {
             }
             None => x.broadcast_add(&condition.mean_keepdim(1)?)?,
         };
-        let x = self.transformer.forward(x)?.narrow(1, 0, tokens)?.contiguous()?;
+        let x = self.transformer.forward_rows(x, 0, tokens)?;
         let x = layer_norm(&x, &self.ln_final[0], &self.ln_final[1], LAYER_NORM_EPS)?;
         linear(&x, &self.output[0], Some(&self.output[1]))
     }

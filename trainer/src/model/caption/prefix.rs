@@ -227,8 +227,8 @@ impl PrefixDecoder {
         self.mapper.forward(features)
     }
 
-    /// Hidden states (B, k + T, D) behind the last normalisation, for image features (B, rows, inputs) and
-    /// `input_ids` (B, T).
+    /// Hidden states (B, T, D) of the caption's tokens behind the last normalisation, for image features (B, rows, inputs)
+    /// and `input_ids` (B, T).
     ///
     /// # Errors
     /// When shapes do not fit, or an id or place is out of range.
@@ -244,7 +244,8 @@ impl PrefixDecoder {
                 linear(&states, proj, None)?.broadcast_add(&positions)?
             }
         };
-        let x = self.transformer.forward(Tensor::cat(&[&prefix, &caption], 1)?)?;
+        let (first, count) = (prefix.dim(1)?, caption.dim(1)?);
+        let x = self.transformer.forward_rows(Tensor::cat(&[&prefix, &caption], 1)?, first, count)?;
         layer_norm(&x, &self.ln_final[0], &self.ln_final[1], LAYER_NORM_EPS)
     }
 
@@ -254,17 +255,11 @@ impl PrefixDecoder {
     /// As [`hidden`](Self::hidden), and when a target does not exist.
     pub fn loss(&self, features: &Tensor, input_ids: &Tensor, targets: &[Target]) -> Result<TokenLoss> {
         let hidden = self.hidden(features, input_ids)?;
-        let tokens = input_ids.dim(1)?;
-        let all = hidden.dim(1)?;
-        // Before a caption's tokens stand those of its prefix.
-        let place = |row: usize| (row / tokens * all + (all - tokens) + row % tokens) as u32;
-        let targets: Vec<Target> =
-            targets.iter().map(|t| Target { row: place(t.row as usize), class: t.class }).collect();
         let hidden = match &self.output_proj {
             Some(proj) => linear(&hidden, proj, None)?,
             None => hidden,
         };
-        token_loss(&hidden, &self.output, &targets, &self.sink)
+        token_loss(&hidden, &self.output, targets, &self.sink)
     }
 
     /// Runs the backward pass of a loss of this model: the gradients of every parameter.

@@ -113,6 +113,28 @@ pub fn residual_block_at(
     feed_forward(middle, p, shape)
 }
 
+/// Rows `first` to `first + count` of each sample of a block's output: (B, count, D).
+///
+/// The last block of a captioner is read at its caption's tokens alone; the others need no output projection and no
+/// feed-forward layer. The numbers are those of [`residual_blocks`], to rounding.
+///
+/// # Errors
+/// Those of [`residual_blocks`], and when there are no such rows.
+pub fn residual_block_rows(
+    x: &Tensor,
+    p: &BlockParams,
+    shape: BlockShape,
+    first: usize,
+    count: usize,
+) -> Result<Tensor> {
+    let rows = |tensor: &Tensor| tensor.narrow(1, first, count)?.contiguous();
+    let normed = layer_norm(x, &p.ln_1[0], &p.ln_1[1], shape.eps)?;
+    let qkv = linear(&normed, &p.in_proj[0], Some(&p.in_proj[1]))?;
+    let attended = rows(&attention(&qkv, shape.heads, shape.causal)?)?;
+    let middle = (rows(x)? + linear(&attended, &p.out_proj[0], Some(&p.out_proj[1]))?)?;
+    feed_forward(middle, p, shape)
+}
+
 /// The block from single operations: the reference, and the path of other devices.
 fn composite(x: &Tensor, p: &BlockParams, shape: BlockShape) -> Result<Tensor> {
     let normed = layer_norm(x, &p.ln_1[0], &p.ln_1[1], shape.eps)?;
