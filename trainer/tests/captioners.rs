@@ -371,3 +371,44 @@ fn corrections_are_exported_alone_and_merged() {
     let (code, _, err) = run(&words, runs.path());
     assert!(code == 2 && err.contains("no corrections"), "{err}");
 }
+
+#[test]
+fn a_tower_that_is_a_file_serves_without_its_text_side() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = tower(runs.path());
+    let file = runs.path().join("clip.safetensors");
+    let words = [
+        "export",
+        "--run",
+        tower.to_str().unwrap(),
+        "--layout",
+        "open_clip",
+        "--out",
+        file.to_str().unwrap(),
+    ];
+    done(&words, runs.path());
+    let sizes = ["model.preset=nano", "optim.steps=2"];
+    let config = captioner("prefix", &file, &sizes);
+    let mut keep = Keep::default();
+    let from_file = runs.path().join("from_file");
+    train(&config, data.path(), &from_file, false, &mut keep).unwrap();
+    let scores = keep.evaluated.last().unwrap().caption.clone().unwrap();
+    assert!(scores.image_proximity.is_none() && scores.text_proximity.is_none());
+    // The same weights see the same, with a text side or without.
+    let mut of_run = Keep::default();
+    let config = captioner("prefix", &tower, &["optim.steps=2"]);
+    train(&config, data.path(), &runs.path().join("of_run"), false, &mut of_run).unwrap();
+    assert_eq!(keep.bits(), of_run.bits());
+    for set in ["train.monitor=image_proximity", "caption.tower_tokenizer=gone.json"] {
+        let config = captioner("prefix", &file, &[sizes[0], set]);
+        let run = runs.path().join("refused");
+        let told = train(&config, data.path(), &run, false, &mut Keep::default()).unwrap_err().to_string();
+        assert!(told.contains("tower_tokenizer") || told.contains("gone.json"), "{told}");
+    }
+    let tokenizer =
+        format!("caption.tower_tokenizer={:?}", runs.path().join("tokenizer.json").display().to_string());
+    let config = captioner("prefix", &file, &[sizes[0], sizes[1], &tokenizer]);
+    let mut with = Keep::default();
+    train(&config, data.path(), &runs.path().join("with"), false, &mut with).unwrap();
+    assert!(with.evaluated.last().unwrap().caption.clone().unwrap().image_proximity.is_some());
+}

@@ -84,7 +84,9 @@ impl Tower {
         let caption = &config.caption;
         let kept = run.join(FOLDER);
         let tower = Path::new(&caption.tower);
-        let (base, clip, tokenizer) = if kept.join(CONFIG).exists() {
+        // A folder without a configuration is what a start left that was killed: no run, and its tower nobody's.
+        let is_kept = run.join(CONFIG).exists() && kept.join(CONFIG).exists();
+        let (base, clip, tokenizer) = if is_kept {
             open_kept(&kept, device)?
         } else if tower.join(CONFIG).exists() {
             open_run(tower, device)?
@@ -123,7 +125,7 @@ impl Tower {
     /// [`Error::Io`].
     pub fn keep(&self, run: &Path) -> Result<()> {
         let folder = run.join(FOLDER);
-        if folder.join(CONFIG).exists() {
+        if run.join(CONFIG).exists() && folder.join(CONFIG).exists() {
             return Ok(());
         }
         let io = || Error::io("keep the image tower");

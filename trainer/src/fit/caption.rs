@@ -4,7 +4,7 @@ use super::{At, Job, Outcome, Parts, Reporter, Task, captions_of, go};
 use crate::captioner::{
     self, Author, CaptionBatch, CaptionModel, Captioned, Stored, Tower, page, tower_view,
 };
-use crate::config::{Config, Family};
+use crate::config::{Config, Family, Monitor};
 use crate::data::{self, Tensors};
 use crate::error::{Error, Result};
 use crate::fsync;
@@ -24,6 +24,7 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
     let config = job.config;
     let device = config.train.open_device()?;
     let tower = Tower::open(config, job.run, &device)?;
+    require_text(config, &tower)?;
     let view = tower_view(config, &tower);
     let loader = data::open_train(&view, job.data)?;
     let val = data::open_eval(&view, job.data, &config.data.val_split, config.data.val_fraction)?;
@@ -63,6 +64,25 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
         total,
     };
     go(job, parts, reporter)
+}
+
+/// Refuses what needs captions to be compared with pictures over a tower that cannot.
+fn require_text(config: &Config, tower: &Tower) -> Result<()> {
+    if tower.has_text() {
+        return Ok(());
+    }
+    let monitor = config.train.monitor;
+    let (key, value) = if config.decode.candidates > 1 {
+        ("decode.candidates", config.decode.candidates.to_string())
+    } else if matches!(monitor, Monitor::ImageProximity | Monitor::TextProximity) {
+        ("train.monitor", format!("\"{}\"", monitor.name()))
+    } else if config.caption.diffusion.text_condition && config.caption.family == Family::Diffusion {
+        ("caption.diffusion.text_condition", "true".to_owned())
+    } else {
+        return Ok(());
+    };
+    let allowed = "what needs no text side of the tower, or its tokenizer in caption.tower_tokenizer";
+    Err(Error::Config { key: key.into(), value, allowed: allowed.into() })
 }
 
 /// Pictures and what is written of them.
