@@ -4,6 +4,7 @@
 //! embedding is nearest to the picture's. Leaves out how captions are compared with references, which is the crate
 //! `cocoeval`'s.
 
+use super::model::Writer;
 use super::stored::Stored;
 use super::tower::Tower;
 use super::write::Writing;
@@ -100,11 +101,23 @@ impl Author<'_> {
         }
     }
 
+    /// The network as it is now, ready to write.
+    pub(crate) fn writer(&self) -> Result<Writer<'_>> {
+        self.model
+            .writer(self.tokenizer.markers().0)
+            .map_err(Error::tensor("make the captioner ready to write"))
+    }
+
     /// Writes captions for pictures that the tower saw, the best first.
-    pub(crate) fn write(&self, seen: &super::tower::Seen, keys: &[&str]) -> Result<Vec<Vec<Caption>>> {
+    pub(crate) fn write(
+        &self,
+        writer: &Writer<'_>,
+        seen: &super::tower::Seen,
+        keys: &[&str],
+    ) -> Result<Vec<Vec<Caption>>> {
         let writing =
             Writing { decode: &self.config.decode, room: self.room(), markers: self.tokenizer.markers() };
-        let written = self.model.write(&seen.features, keys, &writing);
+        let written = writer.write(&seen.features, keys, &writing);
         let written = written.map_err(Error::tensor("write captions"))?;
         let mut all: Vec<Vec<Caption>> = Vec::with_capacity(written.len());
         for written in written {
@@ -148,6 +161,7 @@ impl Author<'_> {
         let view = tower_view(self.config, self.tower);
         let tensors = Tensors::new(&view, loader, self.tokenizer, self.device)?;
         let (mut done, mut loss) = (0, ReferenceLoss::default());
+        let writer = self.writer()?;
         for batch in loader.epoch(0).map_err(Error::loader("begin to read the images"))? {
             let batch = batch.map_err(Error::loader("read a batch of images"))?;
             let count = batch.valid_count().min(limit.unwrap_or(usize::MAX) - done);
@@ -169,7 +183,7 @@ impl Author<'_> {
                 (None, None) => break,
             };
             let keys: Vec<&str> = (0..count).map(|i| batch.key(i)).collect();
-            let written = self.write(&seen, &keys)?;
+            let written = self.write(&writer, &seen, &keys)?;
             let references: Vec<Vec<String>> =
                 (0..count).map(|i| batch.captions(i).map(str::to_owned).collect()).collect();
             self.add_loss(&seen.features, &references, &mut loss)?;

@@ -5,7 +5,7 @@ use super::diffusion;
 use super::lm::LoraWriter;
 use super::prefix::PrefixWriter;
 use super::tower::SeenShape;
-use super::write::{Writing, Written, write};
+use super::write::{NextToken, Writing, Written, write};
 use crate::config::{Config, Embeddings, Family};
 use crate::lm::LanguageModel;
 use crate::model::Params;
@@ -26,6 +26,29 @@ pub enum CaptionModel {
     Lora(LoraCaptioner),
     /// Noise that is taken off a whole caption.
     Diffusion(DiffusionCaptioner),
+}
+
+/// A network ready to write, with what it needs laid out once for many pictures.
+pub(crate) enum Writer<'a> {
+    /// Token by token.
+    Tokens(Box<dyn NextToken + 'a>),
+    /// All tokens at once.
+    Whole(&'a DiffusionCaptioner),
+}
+
+impl Writer<'_> {
+    /// Captions for each picture of `features`, whose `keys` seed what is drawn.
+    pub(crate) fn write(
+        &self,
+        features: &Tensor,
+        keys: &[&str],
+        writing: &Writing<'_>,
+    ) -> Result<Vec<Vec<Written>>> {
+        match self {
+            Self::Tokens(model) => write(model.as_ref(), features, keys, writing),
+            Self::Whole(model) => diffusion::write(model, features, keys, writing),
+        }
+    }
 }
 
 /// The loss of a batch.
@@ -151,23 +174,12 @@ impl CaptionModel {
         }
     }
 
-    /// Captions for each picture of `features`, whose `keys` seed what is drawn.
-    pub(crate) fn write(
-        &self,
-        features: &Tensor,
-        keys: &[&str],
-        writing: &Writing<'_>,
-    ) -> Result<Vec<Vec<Written>>> {
+    /// The network as it is now, ready to write; `start` begins every caption.
+    pub(crate) fn writer(&self, start: u32) -> Result<Writer<'_>> {
         match self {
-            Self::Prefix(model) => {
-                let writer = PrefixWriter::new(model, writing.markers.0)?;
-                write(&writer, features, keys, writing)
-            }
-            Self::Diffusion(model) => diffusion::write(model, features, keys, writing),
-            Self::Lora(model) => {
-                let writer = LoraWriter::new(model, writing.markers.0)?;
-                write(&writer, features, keys, writing)
-            }
+            Self::Diffusion(model) => Ok(Writer::Whole(model)),
+            Self::Lora(model) => Ok(Writer::Tokens(Box::new(LoraWriter::new(model, start)?))),
+            Self::Prefix(model) => Ok(Writer::Tokens(Box::new(PrefixWriter::new(model, start)?))),
         }
     }
 

@@ -157,6 +157,8 @@ impl Captioner {
     ) -> Result<()> {
         let size = self.tower.config.model.vision.image_size;
         let normalize = self.tower.config.data.normalize;
+        let author = self.author();
+        let writer = author.writer()?;
         let mut done = 0;
         for files in files.chunks(FILES_AT_ONCE) {
             let mut values = Vec::with_capacity(files.len() * 3 * size * size);
@@ -172,7 +174,7 @@ impl Captioner {
                 .map(|file| file.file_name().unwrap_or_default().to_string_lossy().into_owned())
                 .collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let written = self.author().write(&self.tower.see(&pixel_values)?, &names)?;
+            let written = author.write(&writer, &self.tower.see(&pixel_values)?, &names)?;
             let wanted = self.thumbnails.saturating_sub(done).min(files.len());
             let mut thumbnails = super::captions::thumbnails(&pixel_values, wanted, normalize)?.into_iter();
             for (key, captions) in keys.into_iter().zip(written) {

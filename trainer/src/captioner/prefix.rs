@@ -83,7 +83,7 @@ impl<'a> PrefixWriter<'a> {
             WordRows::Frozen { lm, proj } => {
                 let [_, cache] = memory.0.as_mut_slice() else { bail!("the words have a memory too") };
                 let states = lm.extend(&mut lm.embed(tokens, place)?, cache, tokens.len())?;
-                proj.apply(&states, &mut rows)?;
+                proj.apply(&states, &mut rows);
             }
         }
         let position = &self.positions[place * width..][..width];
@@ -102,11 +102,11 @@ impl<'a> PrefixWriter<'a> {
         self.ln_final.apply(&last, &mut states);
         if let Some(proj) = &self.output_proj {
             let mut wide = vec![0.0; rows * proj.outputs()];
-            proj.apply(&states, &mut wide)?;
+            proj.apply(&states, &mut wide);
             states = wide;
         }
         let mut logits = vec![0.0; rows * self.output.outputs()];
-        self.output.apply(&states, &mut logits)?;
+        self.output.apply(&states, &mut logits);
         Ok(logits)
     }
 }

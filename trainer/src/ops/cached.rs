@@ -28,9 +28,10 @@ struct LowRank {
     scale: f32,
 }
 
-/// A matrix (N, K), a bias (N) and a correction. The matrix is shared with the model where that stands on the CPU.
+/// A matrix (N, K), a bias (N) and a correction. The matrix is kept in bands of outputs, each the other way around and in
+/// one piece, (K, band): as a product of few rows reads it without packing it anew each time.
 pub(crate) struct Affine {
-    weight: Tensor,
+    bands: Vec<f32>,
     bias: Option<Vec<f32>>,
     low_rank: Option<LowRank>,
     inputs: usize,
@@ -55,7 +56,20 @@ impl Affine {
         if bias.as_ref().is_some_and(|bias| bias.len() != outputs) {
             bail!("a layer of {outputs} outputs has a bias of another length")
         }
-        Ok(Self { weight: at_hand(weight)?, bias, low_rank: None, inputs, outputs })
+        let mut bands = vec![0.0; outputs * inputs];
+        read(&at_hand(weight)?, |weight| {
+            let pairs = bands.par_chunks_mut(BAND * inputs).zip(weight.par_chunks(BAND * inputs));
+            pairs.for_each(|(band, weight)| {
+                let count = weight.len() / inputs;
+                for (output, row) in weight.chunks_exact(inputs).enumerate() {
+                    for (input, value) in row.iter().enumerate() {
+                        band[input * count + output] = *value;
+                    }
+                }
+            });
+            Ok(())
+        })?;
+        Ok(Self { bands, bias, low_rank: None, inputs, outputs })
     }
 
     /// Of a frozen layer, with its correction times `scale`.
@@ -74,28 +88,25 @@ impl Affine {
     }
 
     /// `out = x·Wᵀ + b`, and the correction, for rows of K and N numbers.
-    pub(crate) fn apply(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
-        read(&self.weight, |weight| {
-            for (x, out) in x.chunks(ROWS * self.inputs).zip(out.chunks_mut(ROWS * self.outputs)) {
-                self.some_rows(weight, x, out);
-            }
-            Ok(())
-        })
+    pub(crate) fn apply(&self, x: &[f32], out: &mut [f32]) {
+        for (x, out) in x.chunks(ROWS * self.inputs).zip(out.chunks_mut(ROWS * self.outputs)) {
+            self.some_rows(x, out);
+        }
     }
 
-    fn some_rows(&self, weight: &[f32], x: &[f32], out: &mut [f32]) {
+    fn some_rows(&self, x: &[f32], out: &mut [f32]) {
         let Self { inputs, outputs, .. } = *self;
         let rows = x.len() / inputs;
         // A band's results stand together, (rows, its outputs), and are dealt to the rows afterwards.
         let mut banded = Buffer::stale(rows * outputs);
-        let bands = banded.par_chunks_mut(BAND * rows).zip(weight.par_chunks(BAND * inputs));
-        bands.for_each(|(banded, weight)| {
+        let bands = banded.par_chunks_mut(BAND * rows).zip(self.bands.par_chunks(BAND * inputs));
+        bands.for_each(|(banded, band)| {
+            let count = banded.len() / rows;
             if rows == 1 {
-                products(weight, x, banded);
+                products(band, x, banded);
                 return;
             }
-            let count = banded.len() / rows;
-            let weight = Matrix::new(weight, count, inputs).t();
+            let weight = Matrix::new(band, inputs, count);
             gemm(MatrixMut::new(banded, rows, count), false, Matrix::new(x, rows, inputs), weight, 1.0);
         });
         let bias = self.bias.as_deref();
@@ -118,10 +129,13 @@ impl Affine {
 }
 
 simd! {
-    /// One row through a matrix: no packing, the matrix is read as it lies.
-    fn products(weight: &[f32], x: &[f32], out: &mut [f32]) {
-        for (out, weight) in out.iter_mut().zip(weight.chunks_exact(x.len())) {
-            *out = dot(weight, x);
+    /// One row through a band.
+    fn products(band: &[f32], x: &[f32], out: &mut [f32]) {
+        out.fill(0.0);
+        for (x, weights) in x.iter().zip(band.chunks_exact(out.len())) {
+            for (out, weight) in out.iter_mut().zip(weights) {
+                *out += x * weight;
+            }
         }
     }
 }
@@ -272,7 +286,7 @@ impl CachedStack {
         for (layer, memory) in self.layers.iter().zip(&mut cache.layers) {
             layer.norm_1.apply(x, &mut normed);
             let part = Part { sizes: self.sizes, tokens, seen: cache.len };
-            let [q, k, v] = layer.qkv.apply(&normed, &mut qkv, (wide, narrow), rotations.as_ref())?;
+            let [q, k, v] = layer.qkv.apply(&normed, &mut qkv, (wide, narrow), rotations.as_ref());
             memory
                 .par_chunks_mut(cache.capacity * cache.width)
                 .zip(attended.par_chunks_mut(tokens * wide))
@@ -281,10 +295,10 @@ impl CachedStack {
                     let [q, k, v] = [q, k, v].map(|rows| rows.skip(row * tokens));
                     part.attend(memory, q, k, v, attended);
                 });
-            layer.out.apply(&attended, &mut normed)?;
+            layer.out.apply(&attended, &mut normed);
             add(&normed, x);
             layer.norm_2.apply(x, &mut normed);
-            layer.feed_forward(&mut normed, count)?;
+            layer.feed_forward(&mut normed, count);
             add(&normed, x);
         }
         cache.len += tokens;
@@ -294,20 +308,20 @@ impl CachedStack {
 
 impl Layer {
     /// The feed-forward layers on `count` rows, in place.
-    fn feed_forward(&self, rows: &mut [f32], count: usize) -> Result<()> {
+    fn feed_forward(&self, rows: &mut [f32], count: usize) {
         let hidden = count * self.up.outputs();
         let (mut up, mut activated) = (Buffer::stale(hidden), Buffer::stale(hidden));
-        self.up.apply(rows, &mut up)?;
+        self.up.apply(rows, &mut up);
         match &self.gate {
             Some(gate) => {
                 let mut gated = Buffer::stale(hidden);
-                gate.apply(rows, &mut gated)?;
+                gate.apply(rows, &mut gated);
                 gelu::forward(self.activation, &gated, &mut activated);
                 multiply(&up, &mut activated);
             }
             None => gelu::forward(self.activation, &up, &mut activated),
         }
-        self.down.apply(&activated, rows)
+        self.down.apply(&activated, rows);
     }
 }
 
@@ -337,28 +351,28 @@ impl Projection {
         space: &'a mut [f32],
         (wide, narrow): (usize, usize),
         rotations: Option<&Rotations>,
-    ) -> Result<[Rows<'a>; 3]> {
+    ) -> [Rows<'a>; 3] {
         match self {
             Self::Packed(all) => {
-                all.apply(x, space)?;
+                all.apply(x, space);
                 let stride = wide + 2 * narrow;
                 let part = |first: usize, width| Rows { data: &space[first..], stride, width };
-                Ok([part(0, wide), part(wide, narrow), part(wide + narrow, narrow)])
+                [part(0, wide), part(wide, narrow), part(wide + narrow, narrow)]
             }
             Self::Split(layers) => {
                 let [of_q, of_k, of_v] = &**layers;
                 let count = space.len() / (wide + 2 * narrow);
                 let (q, rest) = space.split_at_mut(count * wide);
                 let (k, v) = rest.split_at_mut(count * narrow);
-                of_q.apply(x, q)?;
-                of_k.apply(x, k)?;
-                of_v.apply(x, v)?;
+                of_q.apply(x, q);
+                of_k.apply(x, k);
+                of_v.apply(x, v);
                 if let Some(rotations) = rotations {
                     rotations.turn(q, wide, false);
                     rotations.turn(k, narrow, false);
                 }
                 let part = |data: &'a [f32], width| Rows { data, stride: width, width };
-                Ok([part(q, wide), part(k, narrow), part(v, narrow)])
+                [part(q, wide), part(k, narrow), part(v, narrow)]
             }
         }
     }
