@@ -1,4 +1,4 @@
-//! A tokenizer from a hub, against a stand-in server on the loopback interface.
+//! A tokenizer and a language model from a hub, against a stand-in server on the loopback interface.
 
 #![allow(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
 
@@ -11,14 +11,21 @@ use trainer::tokenizer::Tokenizer;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// Serves one model repository `owner/name` with one file, and keeps every request's head.
+/// The files of a repository by name.
+type Files = Vec<(&'static str, Vec<u8>)>;
+
+/// Serves one model repository `owner/name`, and keeps every request's head.
 struct Server {
     endpoint: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    fn start(file: Vec<u8>) -> Self {
+    fn start(tokenizer: Vec<u8>) -> Self {
+        Self::of(vec![("tokenizer.json", tokenizer)])
+    }
+
+    fn of(files: Files) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -26,15 +33,15 @@ impl Server {
         // The thread ends with the test's process.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (file, kept) = (file.clone(), Arc::clone(&kept));
-                thread::spawn(move || serve(stream, &file, &kept));
+                let (files, kept) = (files.clone(), Arc::clone(&kept));
+                thread::spawn(move || serve(stream, &files, &kept));
             }
         });
         Self { endpoint, requests }
     }
 }
 
-fn serve(mut stream: TcpStream, file: &[u8], kept: &Mutex<Vec<String>>) {
+fn serve(mut stream: TcpStream, files: &Files, kept: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     loop {
         let mut head = String::new();
@@ -48,19 +55,20 @@ fn serve(mut stream: TcpStream, file: &[u8], kept: &Mutex<Vec<String>>) {
             }
         }
         kept.lock().unwrap().push(head.clone());
-        let answer = answer(&head, file);
+        let answer = answer(&head, files);
         if stream.write_all(&answer).is_err() {
             return;
         }
     }
 }
 
-fn answer(head: &str, file: &[u8]) -> Vec<u8> {
+fn answer(head: &str, files: &Files) -> Vec<u8> {
     let path = head.split(' ').nth(1).unwrap_or("");
-    if path != "/owner/name/resolve/main/tokenizer.json" {
+    let name = path.strip_prefix("/owner/name/resolve/main/").unwrap_or("");
+    let Some((name, file)) = files.iter().find(|(of, _)| *of == name) else {
         return b"HTTP/1.1 404 Not Found\r\nX-Error-Code: EntryNotFound\r\nContent-Length: 0\r\n\r\n"
             .to_vec();
-    }
+    };
     let range =
         head.lines().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
     let (first, last) = match &range {
@@ -73,7 +81,7 @@ fn answer(head: &str, file: &[u8]) -> Vec<u8> {
     let body = &file[first..=last];
     let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
     let mut answer = format!(
-        "HTTP/1.1 {status}\r\nX-Repo-Commit: {COMMIT}\r\nETag: \"an-etag\"\r\nContent-Length: {}\r\n\
+        "HTTP/1.1 {status}\r\nX-Repo-Commit: {COMMIT}\r\nETag: \"etag-of-{name}\"\r\nContent-Length: {}\r\n\
          Content-Range: bytes {first}-{last}/{}\r\n\r\n",
         body.len(),
         file.len()
@@ -124,4 +132,38 @@ fn the_token_reaches_the_hub_and_no_message() {
     assert!(!said.contains("a-secret-token"), "{said}");
     let asked = server.requests.lock().unwrap().join("\n").to_lowercase();
     assert!(asked.contains("authorization: bearer a-secret-token"), "{asked}");
+}
+
+#[test]
+fn a_language_model_comes_from_a_hub_in_one_file_or_several() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm/llama");
+    let read = |name: &str| fs_err::read(folder.join(name)).unwrap();
+    let index = br#"{"weight_map": {"a": "model.safetensors-1"}}"#.to_vec();
+    let common = || vec![("config.json", read("config.json")), ("tokenizer.json", read("tokenizer.json"))];
+    let bench = |files: Files| {
+        let server = Server::of(files);
+        let home = tempfile::tempdir().unwrap();
+        let config = "model.preset = \"nano\"\ndata.batch_size = 2\n[caption]\nfamily = \"lora\"\ntower = \"none\"\n\
+                      context_length = 8\nlm = { source = \"owner/name\" }";
+        fs_err::write(home.path().join("lora.toml"), config).unwrap();
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_trainer"))
+            .args(["bench", "--config", "lora.toml", "--steps", "1", "--warmup", "0", "--json"])
+            .current_dir(home.path())
+            .env("HF_ENDPOINT", &server.endpoint)
+            .env("HF_HOME", home.path().join("hub"))
+            .output()
+            .unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let mut one = common();
+    one.push(("model.safetensors", read("model.safetensors")));
+    assert_eq!(bench(one).0, Some(0));
+    let mut several = common();
+    several.push(("model.safetensors.index.json", index));
+    several.push(("model.safetensors-1", read("model.safetensors")));
+    let (code, err) = bench(several);
+    assert_eq!(code, Some(0), "{err}");
+    let (code, err) =
+        bench(vec![("config.json", read("config.json")), ("model.safetensors", read("model.safetensors"))]);
+    assert!(code == Some(2) && err.contains("tokenizer.json of owner/name"), "{err}");
 }

@@ -18,12 +18,6 @@ pub(super) fn write(
     keys: &[&str],
     writing: &Writing<'_>,
 ) -> Result<Vec<Vec<Written>>> {
-    if features.dim(0)? != keys.len() {
-        bail!("{:?} features for {} pictures", features.shape(), keys.len())
-    }
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
     let condition = model.condition(features)?;
     let mut all = vec![Vec::new(); keys.len()];
     for number in 0..writing.decode.candidates {

@@ -44,6 +44,12 @@ impl Writer<'_> {
         keys: &[&str],
         writing: &Writing<'_>,
     ) -> Result<Vec<Vec<Written>>> {
+        if features.dim(0)? != keys.len() {
+            bail!("{:?} features for {} pictures", features.shape(), keys.len())
+        }
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         match self {
             Self::Tokens(model) => write(model.as_ref(), features, keys, writing),
             Self::Whole(model) => diffusion::write(model, features, keys, writing),
@@ -85,6 +91,18 @@ impl CaptionModel {
                 _ => caption.decoder.width,
             },
         };
+        let tokens = mapper.tokens() + caption.context_length;
+        if let Some(positions) = lm.as_ref().and_then(|lm| lm.positions.as_ref()) {
+            let (rows, needed) = (
+                positions.dim(0)?,
+                if caption.family == Family::Lora { tokens } else { caption.context_length },
+            );
+            if needed > rows {
+                bail!(
+                    "{needed} tokens of picture and caption, and the language model has {rows} positions: lower caption.context_length or caption.mapper.tokens"
+                )
+            }
+        }
         match caption.family {
             Family::None => bail!("caption.family = \"none\" has no network"),
             Family::Diffusion => {

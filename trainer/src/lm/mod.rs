@@ -131,8 +131,8 @@ pub struct LanguageModel {
     pub digest: String,
 }
 
-/// The files of a source, in the order in which their digest is taken.
-fn located(source: &str) -> Result<PathBuf> {
+/// The file or folder of a source, which a hub's repository is fetched to.
+fn located(source: &str, with_tokenizer: bool) -> Result<PathBuf> {
     let path = Path::new(source);
     if path.exists() {
         return Ok(path.to_path_buf());
@@ -147,8 +147,9 @@ fn located(source: &str) -> Result<PathBuf> {
     for file in hugging_face::files_of(&config, &mut |file| hub.fetch(source, file))? {
         hub.fetch(source, &file)?;
     }
-    // Whoever gives a tokenizer of its own needs none there.
-    let _ = hub.fetch(source, "tokenizer.json");
+    if with_tokenizer {
+        hub.fetch(source, "tokenizer.json")?;
+    }
     Ok(config.parent().map(Path::to_path_buf).unwrap_or_default())
 }
 
@@ -160,7 +161,7 @@ impl LanguageModel {
     /// [`Error::Weights`] for what is no language model that is known here or does not fit in memory,
     /// [`Error::Tokenizer`], [`Error::Hub`], [`Error::Io`].
     pub fn open(source: &str, tokenizer: &str, device: &Device) -> Result<(Self, Tokenizer)> {
-        let path = located(source)?;
+        let path = located(source, tokenizer.is_empty())?;
         let fail = |reason: String| Error::Weights { path: path.clone(), reason };
         let own = !tokenizer.is_empty();
         let (model, json) = if path.is_dir() {
@@ -197,11 +198,12 @@ impl LanguageModel {
         if let Some(problem) = sizes.problem() {
             return Err(fail(problem));
         }
-        let bytes = sizes.parameters().saturating_mul(4);
+        // Once as tensors, and once more laid out while captions are written.
+        let bytes = sizes.parameters().saturating_mul(2 * 4);
         if let Some(available) = loader::available_memory().filter(|available| bytes > *available) {
             let gb = |bytes: u64| bytes as f64 / 1e9;
             let reason = format!(
-                "its {:.1} M parameters take {:.1} GB in f32, and {:.1} GB of memory are free: take a smaller model",
+                "its {:.1} M parameters take {:.1} GB in f32 with a copy to write by, and {:.1} GB of memory are free: take a smaller model",
                 sizes.parameters() as f64 / 1e6,
                 gb(bytes),
                 gb(available)

@@ -95,5 +95,7 @@ fn what_is_no_language_model_is_told_in_a_sentence() {
     assert!(here().contains("[263, 32], and the configuration asks for [263, 64]"), "{}", here());
     let huge = config.replace("\"intermediate_size\": 64", "\"intermediate_size\": 16000000");
     write("config.json", &huge.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 100000"));
-    assert!(here().contains("take a smaller model"), "{}", here());
+    if loader::available_memory().is_some() {
+        assert!(here().contains("take a smaller model"), "{}", here());
+    }
 }

@@ -102,12 +102,7 @@ impl Clip {
 
     fn build(config: ClipConfig, params: Params, purpose: Purpose) -> Result<Self> {
         let detached = purpose != Purpose::Learning;
-        // What is not learned costs no gradient: it stands outside the record of the backward pass.
-        let lookup = |name: &str| match params.find(name) {
-            Some(param) if detached || !param.trainable => Ok(param.var.as_detached_tensor()),
-            Some(param) => Ok(param.var.as_tensor().clone()),
-            None => bail!("the model has no parameter {name}"),
-        };
+        let lookup = |name: &str| params.tensor(name, !detached);
         let logit_scale = lookup("logit_scale")?;
         let device = logit_scale.device();
         let sink = if detached { GradSink::detached(device)? } else { GradSink::new(device)? };

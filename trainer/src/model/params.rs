@@ -4,7 +4,7 @@
 //! (norms, updates, checkpoints) does so alike in every run.
 
 use crate::init::{Init, values};
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use std::collections::HashMap;
 
 /// One parameter as a model asks for it.
@@ -117,6 +117,20 @@ impl Params {
     /// The parameter of this name, with what belongs to it.
     pub fn find(&self, name: &str) -> Option<&Param> {
         self.places.get(name).map(|place| &self.entries[*place])
+    }
+
+    /// The tensor of a parameter: a variable that gradients are recorded for where it is learned and `learns` says so,
+    /// else its values alone.
+    ///
+    /// # Errors
+    /// When there is no such parameter.
+    pub(super) fn tensor(&self, name: &str, learns: bool) -> Result<Tensor> {
+        match self.find(name) {
+            Some(param) if learns && param.trainable => Ok(param.var.as_tensor().clone()),
+            // What is not learned costs no gradient: it stands outside the record of the backward pass.
+            Some(param) => Ok(param.var.as_detached_tensor()),
+            None => bail!("the model has no parameter {name}"),
+        }
     }
 
     /// The same variables, of which those that `is_frozen` names are not trainable.

@@ -8,7 +8,7 @@
 
 use super::gelu::{self, Activation};
 use super::gemm::{Matrix, MatrixMut, gemm};
-use super::lanes::{dot, exp, max, sum_map};
+use super::lanes::{add, dot, exp, max, multiply, sum_map};
 use super::lm::{LmLinear, LmNorm, NormView, Rotations};
 use super::recycle::Buffer;
 use super::{buffer::read, linear::forward_rows};
@@ -374,22 +374,6 @@ impl Projection {
                 let part = |data: &'a [f32], width| Rows { data, stride: width, width };
                 [part(q, wide), part(k, narrow), part(v, narrow)]
             }
-        }
-    }
-}
-
-simd! {
-    fn add(from: &[f32], to: &mut [f32]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to += from;
-        }
-    }
-}
-
-simd! {
-    fn multiply(by: &[f32], numbers: &mut [f32]) {
-        for (number, by) in numbers.iter_mut().zip(by) {
-            *number *= by;
         }
     }
 }

@@ -88,6 +88,24 @@ pub(crate) fn exp(x: f32) -> f32 {
     (p * r * r + r + 1.0) * power
 }
 
+simd! {
+    /// `to += from`.
+    pub(crate) fn add(from: &[f32], to: &mut [f32]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to += from;
+        }
+    }
+}
+
+simd! {
+    /// `numbers *= by`.
+    pub(crate) fn multiply(by: &[f32], numbers: &mut [f32]) {
+        for (number, by) in numbers.iter_mut().zip(by) {
+            *number *= by;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -113,7 +113,12 @@ fn composite(
     let rows: Vec<u32> = targets.iter().map(|target| target.row).collect();
     let classes: Vec<u32> = targets.iter().map(|target| target.class).collect();
     if rows.is_empty() {
-        return Ok(TokenLoss { mean: (hidden.sum_all()? * 0.0)?, each: Vec::new() });
+        // Zero, with a gradient of zero for everything; `* 0.0` would pass none back at all.
+        let mut mean = (hidden.sum_all()? + output.weight.sum_all()?)?;
+        if let Some(bias) = &output.bias {
+            mean = (mean + bias.sum_all()?)?;
+        }
+        return Ok(TokenLoss { mean: (&mean * mean.zeros_like()?)?, each: Vec::new() });
     }
     let chosen = Tensor::from_vec(rows, targets.len(), hidden.device())?;
     let chosen = hidden.reshape(shape)?.index_select(&chosen, 0)?;
@@ -427,10 +432,18 @@ mod tests {
     #[test]
     fn without_targets_the_loss_is_0_and_wrong_ones_are_refused() {
         let sink = GradSink::new(&Device::Cpu).unwrap();
-        let output = OutputLayer { weight: values(&[5, 4], 0.0), bias: None };
+        let weight = Var::from_tensor(&values(&[5, 4], 0.0)).unwrap();
+        let output = OutputLayer { weight: weight.as_tensor().clone(), bias: None };
         let hidden = Var::from_tensor(&values(&[3, 4], 0.0)).unwrap();
         let none = token_loss(hidden.as_tensor(), &output, &[], &sink).unwrap();
         assert_eq!((none.mean.to_scalar::<f32>().unwrap(), none.each.len()), (0.0, 0));
+        let grads = sink.backward(&none.mean).unwrap();
+        assert!(
+            all(grads.get(&hidden).unwrap())
+                .iter()
+                .chain(&all(grads.get(&weight).unwrap()))
+                .all(|g| *g == 0.0)
+        );
         for (row, class) in [(3, 0), (0, 5)] {
             assert!(token_loss(hidden.as_tensor(), &output, &[Target { row, class }], &sink).is_err());
         }

@@ -18,7 +18,7 @@ use crate::ops::{
     token_loss,
 };
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor};
 
 /// Everything that decides the shapes of a diffusion captioner.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,11 +136,7 @@ impl DiffusionCaptioner {
     }
 
     fn over(sizes: &DiffusionSizes, params: Params, learns: bool) -> Result<Self> {
-        let lookup = |name: &str| match params.find(name) {
-            Some(param) if learns && param.trainable => Ok(param.var.as_tensor().clone()),
-            Some(param) => Ok(param.var.as_detached_tensor()),
-            None => bail!("the model has no parameter {name}"),
-        };
+        let lookup = |name: &str| params.tensor(name, learns);
         let pair = |name: &str| -> Result<[Tensor; 2]> {
             Ok([lookup(&format!("{name}.weight"))?, lookup(&format!("{name}.bias"))?])
         };
@@ -362,7 +358,10 @@ impl DiffusionCaptioner {
         seed: u64,
     ) -> Result<DiffusionTerms> {
         let config = &self.sizes.config;
-        let (batch, _) = input_ids.dims2()?;
+        let (batch, tokens) = input_ids.dims2()?;
+        // Nothing is learned of empty captions.
+        let mut is_told = vec![false; batch];
+        targets.iter().for_each(|target| is_told[(target.row as usize / tokens).min(batch - 1)] = true);
         let (length, embed) = (self.sizes.context_length, self.sizes.embed_dim());
         let device = told.features.device();
         let ids = self.filled(input_ids, targets, end)?;
@@ -391,6 +390,15 @@ impl DiffusionCaptioner {
             DiffusionLoss::L1 => apart.abs()?,
             DiffusionLoss::Mse => apart.sqr()?,
         };
+        let told_count = is_told.iter().filter(|is_told| **is_told).count();
+        let weights: Vec<f64> = is_told
+            .iter()
+            .map(|is_told| if *is_told { batch as f64 / told_count as f64 } else { 0.0 })
+            .collect();
+        let apart = match told_count == batch {
+            true => apart,
+            false => apart.broadcast_mul(&column(&weights.repeat(copies), &apart)?)?,
+        };
         let mean_of = |first: usize, count: usize| apart.narrow(0, first * batch, count * batch)?.mean_all();
         let mut distance = mean_of(0, draws)?;
         if config.reduction == Reduction::Sum {
@@ -415,8 +423,10 @@ impl DiffusionCaptioner {
             }
         };
         let count = rounded.elem_count() / embed;
-        let nearest: Vec<Target> =
-            (0..count).map(|row| Target { row: row as u32, class: ids[row % ids.len()] }).collect();
+        let nearest: Vec<Target> = (0..count)
+            .filter(|row| is_told[row / length % batch])
+            .map(|row| Target { row: row as u32, class: ids[row % ids.len()] })
+            .collect();
         let output = OutputLayer { weight: self.table.clone(), bias: None };
         let rounding = token_loss(&rounded, &output, &nearest, &self.sink)?.mean;
         let (near, far) = (rounding.to_scalar::<f32>()?, distance.to_scalar::<f32>()?);

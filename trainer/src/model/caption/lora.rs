@@ -13,7 +13,7 @@ use crate::ops::{
     GradSink, LmBlockParams, Lora, LoraPass, OutputLayer, Target, TokenLoss, lm_blocks, lm_norm, token_loss,
 };
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor};
 use std::sync::Arc;
 
 /// A LoRA captioner and its parameters.
@@ -90,11 +90,7 @@ impl LoraCaptioner {
         params: Params,
         learns: bool,
     ) -> Result<Self> {
-        let lookup = |name: &str| match params.get(name) {
-            Some(var) if learns => Ok(var.as_tensor().clone()),
-            Some(var) => Ok(var.as_detached_tensor()),
-            None => bail!("the model has no parameter {name}"),
-        };
+        let lookup = |name: &str| params.tensor(name, learns);
         let device = lm.tokens.device();
         let sink = if learns { GradSink::new(device)? } else { GradSink::detached(device)? };
         let mut blocks = lm.blocks.clone();

@@ -105,6 +105,12 @@ impl Mapper {
             MapperKind::Linear => Layers::Linear(pair("proj")?),
             MapperKind::Mlp => Layers::Mlp { c_fc: pair("c_fc")?, c_proj: pair("c_proj")? },
             MapperKind::Transformer => {
+                let (heads, width) = (sizes.config.heads, sizes.width);
+                if heads == 0 || !width.is_multiple_of(heads) {
+                    bail!(
+                        "caption.mapper.heads = {heads} does not divide the width of a token, which is {width}"
+                    )
+                }
                 let shape = BlockShape {
                     heads: sizes.config.heads,
                     causal: false,

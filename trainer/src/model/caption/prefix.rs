@@ -16,7 +16,7 @@ use crate::ops::{
     layer_norm, linear, token_loss,
 };
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor};
 use std::sync::Arc;
 
 /// Everything that decides the shapes of a prefix captioner.
@@ -117,11 +117,7 @@ impl PrefixDecoder {
         params: Params,
         learns: bool,
     ) -> Result<Self> {
-        let lookup = |name: &str| match params.get(name) {
-            Some(var) if learns => Ok(var.as_tensor().clone()),
-            Some(var) => Ok(var.as_detached_tensor()),
-            None => bail!("the model has no parameter {name}"),
-        };
+        let lookup = |name: &str| params.tensor(name, learns);
         let positional_embedding = lookup("positional_embedding")?;
         let device = positional_embedding.device();
         let sink = if learns { GradSink::new(device)? } else { GradSink::detached(device)? };

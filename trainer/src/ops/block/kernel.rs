@@ -10,6 +10,7 @@ use super::super::attention::{Heads, backward_sample, forward_sample};
 use super::super::buffer::{even, sum_in_order};
 use super::super::gelu;
 use super::super::gemm::{Matrix, MatrixMut, gemm};
+use super::super::lanes::add;
 use super::super::layer_norm;
 use super::super::linear::{add_rows, backward_input, forward_rows};
 use super::super::recycle::{Buffer, stale_vec};
@@ -386,13 +387,5 @@ impl Stage for Block {
             grads[place] = vector.to_vec();
         }
         grads
-    }
-}
-
-simd! {
-    fn add(from: &[f32], to: &mut [f32]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to += from;
-        }
     }
 }

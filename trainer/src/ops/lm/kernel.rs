@@ -11,6 +11,7 @@ use super::norm::NormView;
 use super::{LmBlockParams, LmShape};
 use crate::ops::buffer::{even, sum_in_order};
 use crate::ops::gelu;
+use crate::ops::lanes::{add, multiply};
 use crate::ops::recycle::Buffer;
 use crate::ops::stack::{Given, Pass, Stage};
 use candle_core::{Result, Tensor, bail};
@@ -20,6 +21,11 @@ use std::sync::Arc;
 
 /// Rows (tokens) that a task aims at: each task packs the weights anew for its products.
 const ROWS: usize = 400;
+
+/// The number before that of a block's first layer, by which masks are told apart.
+pub(super) fn first_layer(block: usize) -> u64 {
+    16 * block as u64
+}
 
 /// One block of a stack.
 pub(super) struct Block {
@@ -132,7 +138,7 @@ impl Block {
         let (p, eps, pass) = (&self.params, self.shape.eps, self.pass);
         let norm_1 = NormView::take(&p.norm_1, &mut from, eps)?;
         let norm_2 = NormView::take(&p.norm_2, &mut from, eps)?;
-        let mut place = 16 * self.number as u64;
+        let mut place = first_layer(self.number);
         let mut next = |layer| {
             place += 1;
             View::take(layer, &mut from, pass, place)
@@ -397,21 +403,5 @@ impl Stage for Block {
             }
         }
         grads
-    }
-}
-
-simd! {
-    fn add(from: &[f32], to: &mut [f32]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to += from;
-        }
-    }
-}
-
-simd! {
-    fn multiply(by: &[f32], numbers: &mut [f32]) {
-        for (number, by) in numbers.iter_mut().zip(by) {
-            *number *= by;
-        }
     }
 }

@@ -101,6 +101,18 @@ simd! {
     }
 }
 
+/// What the corrections of layer `number` are masked by in a pass.
+fn key(pass: &LoraPass, number: u64) -> u64 {
+    mixed(pass.seed ^ mixed(number))
+}
+
+/// The factors (rows, width) that dropout multiplies the input of layer `number` with, for devices without the kernel.
+pub(super) fn mask(pass: &LoraPass, number: u64, rows: usize, width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; rows * width];
+    drop_out(&vec![1.0; rows * width], width, 0, key(pass, number), pass.dropout, &mut out);
+    out
+}
+
 impl<'a> View<'a> {
     /// Takes its numbers from the parameters in the order of [`LmLinear::all`]; `number` tells its masks from others'.
     pub(super) fn take(
@@ -112,7 +124,7 @@ impl<'a> View<'a> {
         let weight = from.next()?;
         let bias = if of.bias.is_some() { Some(from.next()?) } else { None };
         let lora = if of.lora.is_some() { Some((from.next()?, from.next()?)) } else { None };
-        let key = mixed(pass.seed ^ mixed(number));
+        let key = key(&pass, number);
         Some(Self { weight, bias, lora, sizes: of.sizes().ok()?, pass, key })
     }
 

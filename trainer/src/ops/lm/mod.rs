@@ -23,7 +23,7 @@ use super::layer_norm::layer_norm;
 use super::linear::linear;
 use super::sink::GradSink;
 use super::stack::stack;
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{D, Result, Tensor, bail};
 use std::sync::Arc;
 
 /// A block's parameters (D wide, H heads of d numbers, G groups of keys and values, M hidden units).
@@ -159,7 +159,8 @@ pub fn lm_blocks(
     let mut tensors = vec![x];
     tensors.extend(blocks.iter().flat_map(LmBlockParams::all));
     if blocks.is_empty() || x.elem_count() == 0 || !on_kernels(&tensors) {
-        return blocks.iter().try_fold(x.clone(), |x, block| composite(&x, block, shape, pass));
+        let mut numbered = blocks.iter().enumerate();
+        return numbered.try_fold(x.clone(), |x, (number, block)| composite(&x, block, shape, pass, number));
     }
     let first = groups(&blocks[0], shape, tokens)?;
     let rotations = shape.rope_theta.map(|theta| Arc::new(Rotations::new(first.depth, theta, 0, tokens)));
@@ -193,14 +194,14 @@ pub fn lm_norm(x: &Tensor, norm: &LmNorm, eps: f32) -> Result<Tensor> {
     wide.broadcast_mul(&scale)?.broadcast_mul(&norm.weight.to_dtype(wide.dtype())?)?.to_dtype(x.dtype())
 }
 
-/// `x·Wᵀ + b + s·(x·Aᵀ)·Bᵀ` from single operations; a mask stands in for dropout, drawn by the device.
-fn linear_with(x: &Tensor, layer: &LmLinear, pass: &LoraPass) -> Result<Tensor> {
+/// `x·Wᵀ + b + s·(d(x)·Aᵀ)·Bᵀ` from single operations; `number` tells the layer's mask from others'.
+fn linear_with(x: &Tensor, layer: &LmLinear, pass: &LoraPass, number: u64) -> Result<Tensor> {
     let y = linear(x, &layer.weight, layer.bias.as_ref())?;
     let Some(Lora { a, b }) = &layer.lora else { return Ok(y) };
     let seen = if pass.dropout > 0.0 {
-        let kept = x.ones_like()?.to_dtype(DType::F32)?.rand_like(0.0, 1.0)?.ge(f64::from(pass.dropout))?;
-        let kept = (kept.to_dtype(x.dtype())? * (1.0 / (1.0 - f64::from(pass.dropout))))?;
-        (x * kept)?
+        let width = x.dim(D::Minus1)?;
+        let mask = lora::mask(pass, number, x.elem_count() / width.max(1), width);
+        (x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?
     } else {
         x.clone()
     };
@@ -208,12 +209,24 @@ fn linear_with(x: &Tensor, layer: &LmLinear, pass: &LoraPass) -> Result<Tensor> 
 }
 
 /// The block from single operations: the reference, and the path of other devices.
-fn composite(x: &Tensor, p: &LmBlockParams, shape: &LmShape, pass: &LoraPass) -> Result<Tensor> {
+fn composite(
+    x: &Tensor,
+    p: &LmBlockParams,
+    shape: &LmShape,
+    pass: &LoraPass,
+    block: usize,
+) -> Result<Tensor> {
+    let mut number = kernel::first_layer(block);
+    // In the order of [`LmBlockParams::linears`].
+    let mut through = |x: &Tensor, layer: &LmLinear| {
+        number += 1;
+        linear_with(x, layer, pass, number)
+    };
     let (batch, tokens, _) = x.dims3()?;
     let Groups { heads, groups, depth, .. } = groups(p, shape, tokens)?;
     let normed = lm_norm(x, &p.norm_1, shape.eps)?;
-    let split = |layer: &LmLinear, heads: usize| -> Result<Tensor> {
-        let rows = linear_with(&normed, layer, pass)?.reshape((batch, tokens, heads, depth))?;
+    let mut split = |layer: &LmLinear, heads: usize| -> Result<Tensor> {
+        let rows = through(&normed, layer)?.reshape((batch, tokens, heads, depth))?;
         rows.transpose(1, 2)?.contiguous()
     };
     let (mut q, mut k, v) = (split(&p.q, heads)?, split(&p.k, groups)?, split(&p.v, groups)?);
@@ -234,14 +247,16 @@ fn composite(x: &Tensor, p: &LmBlockParams, shape: &LmShape, pass: &LoraPass) ->
     let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
     let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?.to_dtype(x.dtype())?;
     let attended = weights.matmul(&v)?.transpose(1, 2)?.reshape((batch, tokens, heads * depth))?;
-    let middle = (x + linear_with(&attended, &p.out, pass)?)?;
+    let middle = (x + through(&attended, &p.out)?)?;
     let normed = lm_norm(&middle, &p.norm_2, shape.eps)?;
-    let up = linear_with(&normed, &p.mlp.up, pass)?;
     let hidden = match &p.mlp.gate {
-        Some(gate) => (activate(&linear_with(&normed, gate, pass)?, shape.activation)? * up)?,
-        None => activate(&up, shape.activation)?,
+        Some(gate) => {
+            let gated = activate(&through(&normed, gate)?, shape.activation)?;
+            (gated * through(&normed, &p.mlp.up)?)?
+        }
+        None => activate(&through(&normed, &p.mlp.up)?, shape.activation)?,
     };
-    middle + linear_with(&hidden, &p.mlp.down, pass)?
+    middle + through(&hidden, &p.mlp.down)?
 }
 
 /// Rotary positions from single operations: (B, heads, T, d).

@@ -1,7 +1,7 @@
 //! The kernel against single operations in double precision, for both kinds of blocks.
 
 use super::*;
-use candle_core::{Device, Var};
+use candle_core::{DType, Device, Var};
 
 fn values(shape: &[usize], phase: f64, scale: f64) -> Tensor {
     let count: usize = shape.iter().product();
@@ -101,8 +101,9 @@ const PLAIN: LoraPass = LoraPass { scale: 1.5, dropout: 0.0, seed: 0 };
 
 #[test]
 fn the_kernel_is_the_composite_of_single_operations() {
-    for case in cases() {
-        let (fused, stock) = (case.run(DType::F32, PLAIN, false), case.run(DType::F64, PLAIN, false));
+    let dropped = LoraPass { dropout: 0.4, seed: 8, ..PLAIN };
+    for (case, pass) in cases().iter().flat_map(|case| [(case, PLAIN), (case, dropped)]) {
+        let (fused, stock) = (case.run(DType::F32, pass, false), case.run(DType::F64, pass, false));
         for ((name, fused), (_, stock)) in fused.iter().zip(&stock) {
             let scale = stock.iter().fold(1.0f32, |a, b| a.max(b.abs()));
             for (a, b) in fused.iter().zip(stock) {

@@ -146,3 +146,27 @@ fn an_estimate_undoes_what_an_earlier_step_mixes_in() {
     let apart: f32 = (found - start).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap();
     assert!(apart < 1e-3, "{apart}");
 }
+
+#[test]
+fn nothing_is_learned_of_empty_captions() {
+    let model = DiffusionCaptioner::new(&sizes(|c| c.mask_probability = 0.0), 3, &Device::Cpu).unwrap();
+    let (features, _, ids, targets) = batch();
+    let of = |features: &Tensor, targets: &[Target]| {
+        let terms = model.loss(Told { features, text: None }, &ids, targets, 1, 5).unwrap();
+        (terms.loss.to_scalar::<f32>().unwrap(), model.backward(&terms.loss).unwrap())
+    };
+    // The second picture's caption is empty: whatever the picture is, the loss is the same.
+    let other = Tensor::cat(
+        &[features.narrow(0, 0, 1).unwrap(), numbers(&[1, 1, 5], 9.0), features.narrow(0, 2, 1).unwrap()],
+        0,
+    )
+    .unwrap();
+    assert_eq!(of(&features, &targets).0, of(&other, &targets).0);
+    let (loss, grads) = of(&features, &[]);
+    assert_eq!(loss, 0.0);
+    for param in model.params().iter().filter(|param| param.trainable) {
+        let grad = grads.get(&param.var).unwrap_or_else(|| panic!("{} has no gradient", param.name));
+        let most: f32 = grad.abs().unwrap().max_all().unwrap().to_scalar().unwrap();
+        assert_eq!(most, 0.0, "{}", param.name);
+    }
+}
