@@ -1,4 +1,4 @@
-//! The learning rate as a pure function of the step: linear warm-up, then a decay.
+//! The learning rate as a pure function of the step: a warm-up, then a decay.
 
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -31,9 +31,32 @@ impl Decay {
     }
 }
 
+/// How the learning rate comes to its peak; `d` is the share of the warm-up that is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Warmup {
+    /// A straight line from 0: `d`.
+    #[default]
+    Linear,
+    /// The same factor each step, from a hundredth: `100^(d − 1)`.
+    Exponential,
+}
+
+impl Warmup {
+    /// The share of the peak when `done` of 1 is done.
+    fn share(self, done: f64) -> f64 {
+        match self {
+            Self::Linear => done,
+            Self::Exponential => 100f64.powf(done - 1.0),
+        }
+    }
+}
+
 /// A warm-up and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
+    /// How the warm-up rises.
+    pub warmup: Warmup,
     /// What follows the warm-up.
     pub decay: Decay,
     /// Learning rate at the end of the warm-up.
@@ -51,7 +74,7 @@ impl Schedule {
     /// has `lr_max`, and steps from `total_steps − 1` on have `lr_max · final_fraction`, but for a constant.
     pub fn lr(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
-            return self.lr_max * (step + 1) as f64 / self.warmup_steps as f64;
+            return self.lr_max * self.warmup.share((step + 1) as f64 / self.warmup_steps as f64);
         }
         let span = self.total_steps.saturating_sub(self.warmup_steps).max(1);
         let done = ((step + 1 - self.warmup_steps) as f64 / span as f64).min(1.0);
@@ -66,7 +89,8 @@ mod tests {
     const KINDS: [Decay; 4] = [Decay::Cosine, Decay::Linear, Decay::Exponential, Decay::Constant];
 
     fn schedule(decay: Decay) -> Schedule {
-        Schedule { decay, lr_max: 1e-3, warmup_steps: 10, total_steps: 110, final_fraction: 0.1 }
+        let warmup = Warmup::Linear;
+        Schedule { warmup, decay, lr_max: 1e-3, warmup_steps: 10, total_steps: 110, final_fraction: 0.1 }
     }
 
     #[test]
@@ -91,6 +115,17 @@ mod tests {
     }
 
     #[test]
+    fn an_exponential_warm_up_rises_by_the_same_factor() {
+        let schedule = Schedule { warmup: Warmup::Exponential, ..schedule(Decay::Constant) };
+        let factor = 100f64.powf(0.1);
+        assert!((schedule.lr(0) - 1e-5 * factor).abs() < 1e-15);
+        for step in 0..9 {
+            assert!((schedule.lr(step + 1) / schedule.lr(step) - factor).abs() < 1e-9, "{step}");
+        }
+        assert!((schedule.lr(9) - 1e-3).abs() < 1e-15);
+    }
+
+    #[test]
     fn the_shapes_differ_at_a_quarter() {
         let share = |decay| schedule(decay).lr(34) / 1e-3;
         assert!((share(Decay::Cosine) - (0.1 + 0.9 * 0.5 * (1.0 + (PI / 4.0).cos()))).abs() < 1e-9);
@@ -102,8 +137,9 @@ mod tests {
     fn degenerate_lengths_stay_finite() {
         for decay in KINDS {
             for (warmup_steps, total_steps) in [(0, 0), (0, 1), (5, 5), (7, 3)] {
+                let warmup = Warmup::Exponential;
                 let schedule =
-                    Schedule { decay, lr_max: 1.0, warmup_steps, total_steps, final_fraction: 0.1 };
+                    Schedule { warmup, decay, lr_max: 1.0, warmup_steps, total_steps, final_fraction: 0.1 };
                 for step in 0..10 {
                     let lr = schedule.lr(step);
                     assert!(lr > 0.0 && lr <= 1.0, "{decay:?} {warmup_steps} {total_steps} {step}: {lr}");

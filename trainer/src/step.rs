@@ -170,6 +170,7 @@ impl<T: Trainee> TrainState<T> {
             grad_norm_max: Some(optim.clip).filter(|clip| *clip > 0.0),
         };
         let schedule = Schedule {
+            warmup: optim.warmup,
             decay: optim.schedule,
             lr_max: optim.lr,
             warmup_steps: config.warmup_steps(total),

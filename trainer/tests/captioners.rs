@@ -156,6 +156,21 @@ fn the_tower_stays_with_the_run_and_another_one_is_refused() {
 }
 
 #[test]
+fn the_pixels_of_a_residual_network_are_captioned() {
+    let runs = tempfile::tempdir().unwrap();
+    let (data, tower) = (data(), runs.path().join("tower"));
+    let sizes = ["model.preset=nano-rn", "model.vision.image_size=40", "optim.steps=2"];
+    train(&config(&sizes), data.path(), &tower, false, &mut Keep::default()).unwrap();
+    for skip in 0..=4 {
+        let skip = format!("caption.skip_blocks={skip}");
+        let config = captioner("prefix", &tower, &["optim.steps=2", &skip]);
+        let (run, mut keep) = (runs.path().join(&skip), Keep::default());
+        train(&config, data.path(), &run, false, &mut keep).unwrap();
+        assert_eq!(captions(&run, data.path(), &[]).len(), 13, "{skip}");
+    }
+}
+
+#[test]
 fn drawn_captions_are_ranked_by_the_tower_on_demand() {
     let runs = tempfile::tempdir().unwrap();
     let (data, tower) = tower(runs.path());

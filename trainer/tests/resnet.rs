@@ -143,6 +143,48 @@ fn a_residual_network_agrees_with_pytorch() {
 }
 
 /// Noise of about unit size: sums of four uniform numbers from a hash of place and phase.
+#[test]
+fn pixels_of_any_depth_lead_to_the_same_features() {
+    let values = fixture("resnet");
+    let net = Net::new(&values);
+    let sink = GradSink::new(&Device::Cpu).unwrap();
+    let pixels = &values["resnet.pixels"];
+    let params = net.params(false);
+    let expected = ops::resnet(pixels, &params, false, &sink).unwrap();
+    for (blocks, halvings) in [(0, 2), (1, 2), (2, 2), (3, 3), (9, 3)] {
+        let (found, features) = ops::resnet_with_pixels(pixels, &params, blocks, &sink).unwrap();
+        assert_close("features", &features, &expected, 1e-6);
+        let (batch, _, height, width) = pixels.dims4().unwrap();
+        let halved = |side: usize| (0..halvings).fold(side, |side, _| side.div_ceil(2));
+        assert_eq!(found.dims()[..2], [batch, halved(height) * halved(width)]);
+        if blocks >= 3 {
+            assert_close("the last pixels", &found.mean(1).unwrap(), &features, 1e-5);
+        }
+        // The path of other devices gives the same.
+        let stock = params_in(&params, DType::F64);
+        let in_f64 = pixels.to_dtype(DType::F64).unwrap();
+        let (stock_pixels, stock_features) = ops::resnet_with_pixels(&in_f64, &stock, blocks, &sink).unwrap();
+        assert_close("pixels", &found, &stock_pixels, 1e-5);
+        assert_close("features", &features, &stock_features, 1e-5);
+    }
+}
+
+/// The same parameters in another precision.
+fn params_in(params: &ResNetParams, dtype: DType) -> ResNetParams {
+    let cast = |t: &Tensor| t.to_dtype(dtype).unwrap();
+    let layer = |layer: &ConvNorm| ConvNorm {
+        weight: cast(&layer.weight),
+        affine: layer.affine.each_ref().map(cast),
+        statistics: layer.statistics.clone(),
+    };
+    let bottlenecks = params.bottlenecks.iter().map(|b| BottleneckParams {
+        layers: b.layers.each_ref().map(layer),
+        downsample: b.downsample.as_ref().map(layer),
+        stride: b.stride,
+    });
+    ResNetParams { stem: layer(&params.stem), bottlenecks: bottlenecks.collect() }
+}
+
 fn wave(shape: &[usize], phase: f64) -> Tensor {
     let count: usize = shape.iter().product();
     let uniform = |i: u64| {

@@ -89,7 +89,7 @@ fn build(config: &Config, device: &Device) -> Result<(CaptionModel, SeenShape, u
     // Without the tower at hand its sizes are those of [model].
     let seen = match Path::new(&config.caption.tower).exists() {
         true => Tower::open(config, Path::new("."), device)?.shape(),
-        false => SeenShape::of(&config.model, config.caption.features),
+        false => SeenShape::of(&config.model, config.caption.features, config.caption.skip_blocks),
     };
     let lm = open_lm(config, device)?;
     let vocab = lm.as_ref().map_or(config.tokenizer.vocab_size, |(_, tokenizer)| tokenizer.vocab_size());

@@ -8,7 +8,7 @@ use crate::config::{CaptionConfig, Config, ImageFeatures, ModelConfig};
 use crate::data::caption_ids;
 use crate::embed::append;
 use crate::error::{Error, Result};
-use crate::model::{Clip, Params, VisionKind};
+use crate::model::{Clip, Params, VisionKind, resnet_pixels};
 use crate::ops;
 use crate::retrieval::Features;
 use crate::tokenizer::Tokenizer;
@@ -41,13 +41,19 @@ pub struct SeenShape {
 
 impl SeenShape {
     /// Of a tower of these sizes.
-    pub fn of(model: &ModelConfig, features: ImageFeatures) -> Self {
+    pub fn of(model: &ModelConfig, features: ImageFeatures, skip: usize) -> Self {
         let (vision, embed_dim) = (&model.vision, model.embed_dim);
-        let side = vision.image_size / vision.patch_size.max(1);
-        match features {
-            ImageFeatures::Vector => Self { rows: 1, inputs: embed_dim, embed_dim },
-            ImageFeatures::Patches => Self { rows: side * side, inputs: vision.width, embed_dim },
-        }
+        let (rows, inputs) = match (features, vision.kind) {
+            (ImageFeatures::Vector, _) => (1, embed_dim),
+            (ImageFeatures::Patches, VisionKind::Resnet50) => {
+                resnet_pixels(vision.image_size, vision.width, skip)
+            }
+            (ImageFeatures::Patches, VisionKind::Vit) => {
+                let side = vision.image_size / vision.patch_size.max(1);
+                (side * side, vision.width)
+            }
+        };
+        Self { rows, inputs, embed_dim }
     }
 }
 
@@ -99,14 +105,6 @@ impl Tower {
                 allowed: "a CLIP run's folder or a safetensors file that exists".into(),
             });
         };
-        let is_resnet = base.model.vision.kind == VisionKind::Resnet50;
-        if caption.features == ImageFeatures::Patches && is_resnet {
-            return Err(Error::Config {
-                key: "caption.features".into(),
-                value: "\"patches\"".into(),
-                allowed: "\"vector\" with a tower that is a ResNet-50, which has no patch tokens".into(),
-            });
-        }
         let digest = digest(&base, &clip, caption).map_err(Error::tensor("read the tower's weights"))?;
         Ok(Self {
             config: base,
@@ -155,7 +153,7 @@ impl Tower {
 
     /// The shape of what a captioner gets.
     pub fn shape(&self) -> SeenShape {
-        SeenShape::of(&self.config.model, self.features)
+        SeenShape::of(&self.config.model, self.features, self.skip)
     }
 
     /// A CLIP alone, for scores: a run's folder, a captioner's run, or a file with sizes by `overrides`.

@@ -142,10 +142,11 @@ pub(crate) struct EmbedArguments {
     /// Write what captioners need of the pictures beside the data set's shards instead; of all splits without --split.
     #[arg(long, conflicts_with_all = ["out", "limit"])]
     pub(crate) side_table: bool,
-    /// What the side table has; captioners ask for it by caption.features [default: patches, or vector for a ResNet].
+    /// What the side table has; captioners ask for it by caption.features [default: patches].
     #[arg(long, value_name = "KIND", value_parser = ["vector", "patches"], requires = "side_table")]
     pub(crate) features: Option<String>,
-    /// Blocks at the end of the tower that patches do not go through; captioners ask for it by caption.skip_blocks.
+    /// Blocks (of a ResNet, stages) at the end of the tower that patches do not go through; captioners ask for it by
+    /// caption.skip_blocks.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "side_table")]
     pub(crate) skip_blocks: u8,
     /// Print one JSON object instead of a line.

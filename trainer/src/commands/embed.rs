@@ -39,7 +39,6 @@ fn side_tables(arguments: &EmbedArguments) -> Result<ExitCode> {
     let config = run::read_config(&folder)?;
     let features = match &arguments.features {
         Some(features) => features.as_str(),
-        None if config.model.vision.kind == trainer::model::VisionKind::Resnet50 => "vector",
         None => "patches",
     };
     let device = config.train.open_device()?;

@@ -22,7 +22,7 @@ pub struct CaptionConfig {
     /// What the tower hands on.
     pub features: ImageFeatures,
     /// Blocks at the end of the image tower that patches do not go through: what a CLIP's last block leaves of a patch
-    /// serves its class token.
+    /// serves its class token. Of a ResNet, stages.
     pub skip_blocks: usize,
     /// Tokens of a caption with both markers.
     pub context_length: usize,
@@ -302,7 +302,8 @@ pub enum LoraTargets {
 pub enum ImageFeatures {
     /// One row a picture: its embedding in the space that the towers share.
     Vector,
-    /// A row a patch: the tokens before the last `caption.skip_blocks` blocks, without the class token.
+    /// A row a patch: the tokens before the last `caption.skip_blocks` blocks, without the class token. Of a ResNet, the
+    /// pixels before its last `caption.skip_blocks` stages.
     Patches,
 }
 

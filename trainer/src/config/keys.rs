@@ -135,6 +135,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("optim.beta2", Below(0.0, 1.0)),
     ("optim.eps", Above(0.0, 1.0)),
     ("optim.clip", Number(0.0, 1e9)),
+    ("optim.warmup", Word(&["linear", "exponential"])),
     ("optim.warmup_steps", STEPS),
     ("optim.warmup_fraction", Number(0.0, 1.0)),
     ("optim.accum_steps", Whole(1, 65_536)),

@@ -13,7 +13,7 @@ mod train;
 
 use crate::error::{Error, Result};
 use crate::model::ClipConfig;
-use crate::schedule::Decay;
+use crate::schedule::{Decay, Warmup};
 use loader::Order;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -183,7 +183,9 @@ pub struct OptimConfig {
     pub eps: f64,
     /// Bound on the gradient's global norm; 0 for none.
     pub clip: f64,
-    /// Steps of linear warm-up; 0 takes `warmup_fraction`.
+    /// How the learning rate comes to its peak.
+    pub warmup: Warmup,
+    /// Steps of the warm-up; 0 takes `warmup_fraction`.
     pub warmup_steps: u64,
     /// Warm-up as a share of all steps.
     pub warmup_fraction: f64,
@@ -208,6 +210,7 @@ impl Default for OptimConfig {
             beta2: 0.98,
             eps: 1e-6,
             clip: 1.0,
+            warmup: Warmup::Linear,
             warmup_steps: 0,
             warmup_fraction: 0.05,
             accum_steps: 1,

@@ -213,18 +213,20 @@ impl Clip {
     }
 
     /// What a captioner sees of `pixel_values` (B, 3, H, W): the tokens of the patches before the last `skip` blocks
-    /// (B, P, W), and the unit-length features (B, E).
+    /// (B, P, W), of a ResNet the pixels before its last `skip` stages; and the unit-length features (B, E).
     ///
     /// # Errors
-    /// Those of [`encode_image`](Self::encode_image), and when the image tower has no patches.
+    /// Those of [`encode_image`](Self::encode_image).
     pub fn encode_patches(&self, pixel_values: &Tensor, skip: usize) -> Result<(Tensor, Tensor)> {
-        let VisionTower::Vit(tower) = &self.visual else { bail!("a ResNet has no patch tokens") };
         let size = self.config.vision.image_size;
         if pixel_values.dims()[1..] != [3, size, size] {
             bail!("expected images of 3×{size}×{size}, got {:?}", pixel_values.shape())
         }
         let pixel_values = pixel_values.to_dtype(self.precision.unwrap_or(DType::F32))?;
-        let (patches, features) = tower.forward_with_patches(&pixel_values, skip)?;
+        let (patches, features) = match &self.visual {
+            VisionTower::Vit(tower) => tower.forward_with_patches(&pixel_values, skip)?,
+            VisionTower::ResNet(tower) => tower.forward_with_pixels(&pixel_values, skip)?,
+        };
         Ok((patches.to_dtype(DType::F32)?, normalize_rows(&features.to_dtype(DType::F32)?)?))
     }
 

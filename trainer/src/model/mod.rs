@@ -14,6 +14,7 @@ mod vit;
 pub use clip::{Clip, ClipOutput};
 pub use config::{ClipConfig, Pool, TextConfig, VisionConfig, VisionKind};
 pub use params::{Param, ParamSpec, Params, ParamsError};
+pub(crate) use resnet::resnet_pixels;
 pub use resnet::{ResNetTower, resnet_convolutions};
 pub use text::TextTower;
 pub use vit::VitTower;

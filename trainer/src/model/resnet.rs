@@ -4,8 +4,12 @@
 
 use super::config::VisionConfig;
 use super::params::{ParamSpec, Params};
+use super::transformer::LAYER_NORM_EPS;
 use crate::init::Init;
-use crate::ops::{BottleneckParams, ConvNorm, GradSink, ResNetParams, Statistics, linear, resnet};
+use crate::ops::{
+    BottleneckParams, ConvNorm, GradSink, ResNetParams, Statistics, layer_norm, linear, resnet,
+    resnet_with_pixels,
+};
 use candle_core::{Result, Tensor, bail};
 
 /// Bottlenecks of each stage.
@@ -179,4 +183,30 @@ impl ResNetTower {
     pub fn forward(&self, pixel_values: &Tensor) -> Result<Tensor> {
         linear(&resnet(pixel_values, &self.params, self.recompute, &self.sink)?, &self.proj.t()?, None)
     }
+    /// The pixels of `pixel_values` (B, 3, H, W) before the last `skip` stages, each brought to mean 0 and deviation 1,
+    /// (B, P, C), and the features (B, E) before L2 normalisation.
+    ///
+    /// # Errors
+    /// When the parameters do not fit.
+    pub fn forward_with_pixels(&self, pixel_values: &Tensor, skip: usize) -> Result<(Tensor, Tensor)> {
+        let blocks = DEPTHS.iter().take(DEPTHS.len().saturating_sub(skip)).sum();
+        let (pixels, mean) = resnet_with_pixels(pixel_values, &self.params, blocks, &self.sink)?;
+        // Each of mean 0 and deviation 1, as the patches of a ViT.
+        let one = Tensor::ones(pixels.dim(2)?, pixels.dtype(), pixels.device())?;
+        let pixels = layer_norm(&pixels, &one, &one.zeros_like()?, LAYER_NORM_EPS)?;
+        Ok((pixels, linear(&mean, &self.proj.t()?, None)?))
+    }
+}
+
+/// Pixels before the last `skip` stages of a ResNet with a stem of `width` channels, and the numbers of each.
+pub(crate) fn resnet_pixels(image_size: usize, width: usize, skip: usize) -> (usize, usize) {
+    let stages = DEPTHS.len().saturating_sub(skip);
+    // The stem's convolution and its pooling halve; so does every stage but the first.
+    let halvings = 2 + stages.saturating_sub(1);
+    let side = (0..halvings).fold(image_size, |side, _| side.div_ceil(2));
+    let channels = match stages {
+        0 => width,
+        stages => (EXPANSION * width) << (stages - 1),
+    };
+    (side * side, channels)
 }

@@ -52,7 +52,7 @@ pub use max_pool::max_pool;
 pub use normalize::normalize_rows;
 pub use patch::{assemble_tokens, patchify};
 pub use pool::{mean_pool, select_positions};
-pub use resnet::{ResNetParams, resnet};
+pub use resnet::{ResNetParams, resnet, resnet_with_pixels};
 pub use sigmoid_loss::sigmoid_loss;
 pub use sink::GradSink;
 pub use token_loss::{OutputLayer, Target, TokenLoss, token_loss};

@@ -34,6 +34,62 @@ pub fn resnet(
     recompute: bool,
     sink: &GradSink,
 ) -> Result<Tensor> {
+    let Some(Plan { mut stages, ends }) = plan(pixel_values, params)? else {
+        let pixels = composite_stem(pixel_values, &params.stem, sink)?;
+        return composite_blocks(pixels, &params.bottlenecks, sink)?.mean((1, 2));
+    };
+    let last = ends[ends.len() - 1];
+    stages.push(Part::Mean(Mean { batch: last.batch, pixels: last.pixels(), channels: last.channels }));
+    stack(pixel_values, stages, (last.batch, last.channels), sink, recompute)
+}
+
+/// The same, together with the pixels after the first `blocks` bottlenecks, row by row: (B, P, C') and (B, C).
+///
+/// # Errors
+/// As [`resnet`].
+pub fn resnet_with_pixels(
+    pixel_values: &Tensor,
+    params: &ResNetParams,
+    blocks: usize,
+    sink: &GradSink,
+) -> Result<(Tensor, Tensor)> {
+    let blocks = blocks.min(params.bottlenecks.len());
+    let Some(Plan { mut stages, ends }) = plan(pixel_values, params)? else {
+        let pixels = composite_stem(pixel_values, &params.stem, sink)?;
+        let pixels = composite_blocks(pixels, &params.bottlenecks[..blocks], sink)?;
+        let mean = composite_blocks(pixels.clone(), &params.bottlenecks[blocks..], sink)?.mean((1, 2))?;
+        return Ok((pixels.flatten(1, 2)?, mean));
+    };
+    let mut after = stages.split_off(1 + blocks);
+    let (here, last) = (ends[blocks], ends[ends.len() - 1]);
+    let pixels = stack(pixel_values, stages, (here.batch, here.pixels(), here.channels), sink, false)?;
+    after.push(Part::Mean(Mean { batch: last.batch, pixels: last.pixels(), channels: last.channels }));
+    let mean = stack(&pixels, after, (last.batch, last.channels), sink, false)?;
+    Ok((pixels, mean))
+}
+
+/// The activations that a part leaves: (batch, height, width, channels).
+#[derive(Clone, Copy)]
+struct Extent {
+    batch: usize,
+    size: [usize; 2],
+    channels: usize,
+}
+
+impl Extent {
+    fn pixels(&self) -> usize {
+        self.size[0] * self.size[1]
+    }
+}
+
+/// The parts of a network up to its last bottleneck, and what each leaves.
+struct Plan {
+    stages: Vec<Part>,
+    ends: Vec<Extent>,
+}
+
+/// None for tensors that the kernels do not take.
+fn plan(pixel_values: &Tensor, params: &ResNetParams) -> Result<Option<Plan>> {
     let (batch, inputs, height, width) = pixel_values.dims4()?;
     let (outputs, of, kernel, other) = params.stem.weight.dims4()?;
     if of != inputs || kernel != other || kernel % 2 == 0 || batch * height * width == 0 {
@@ -41,39 +97,45 @@ pub fn resnet(
     }
     let first = &params.stem;
     if !on_kernels(&[pixel_values, &first.weight, &first.affine[0]]) {
-        return composite(pixel_values, params, sink);
+        return Ok(None);
     }
     let shape = ConvShape { batch, size: [height, width], inputs, outputs, kernel, stride: 2, planar: true };
     let pool = PoolShape { batch, size: shape.out_size(), channels: outputs };
-    let (mut size, mut channels) = (pool.out_size(), outputs);
+    let mut end = Extent { batch, size: pool.out_size(), channels: outputs };
+    let mut ends = vec![end];
     let mut stages = vec![Part::Stem(Stem { layer: first.clone(), shape, pool })];
     for params in &params.bottlenecks {
-        let bottleneck = Bottleneck::new(params, batch, size, channels)?;
-        (size, channels) = (bottleneck.out_size(), bottleneck.outputs());
+        let bottleneck = Bottleneck::new(params, batch, end.size, end.channels)?;
+        end = Extent { batch, size: bottleneck.out_size(), channels: bottleneck.outputs() };
+        ends.push(end);
         stages.push(Part::Bottleneck(Box::new(bottleneck)));
     }
-    stages.push(Part::Mean(Mean { batch, pixels: size[0] * size[1], channels }));
-    stack(pixel_values, stages, (batch, channels), sink, recompute)
+    Ok(Some(Plan { stages, ends }))
 }
 
 /// The network from single operations: the reference, and the path of other devices.
-fn composite(pixel_values: &Tensor, params: &ResNetParams, sink: &GradSink) -> Result<Tensor> {
-    let layer = |x: &Tensor, layer: &ConvNorm, stride: usize| {
-        let x = conv2d(x, &layer.weight, stride, sink)?;
-        batch_norm(&x, &layer.affine[0], &layer.affine[1], &layer.statistics, sink)
-    };
+fn composite_stem(pixel_values: &Tensor, stem: &ConvNorm, sink: &GradSink) -> Result<Tensor> {
     let x = pixel_values.permute((0, 2, 3, 1))?.contiguous()?;
-    let mut x = max_pool(&layer(&x, &params.stem, 2)?.relu()?, sink)?;
-    for block in &params.bottlenecks {
+    max_pool(&composite_layer(&x, stem, 2, sink)?.relu()?, sink)
+}
+
+fn composite_layer(x: &Tensor, layer: &ConvNorm, stride: usize, sink: &GradSink) -> Result<Tensor> {
+    let x = conv2d(x, &layer.weight, stride, sink)?;
+    batch_norm(&x, &layer.affine[0], &layer.affine[1], &layer.statistics, sink)
+}
+
+fn composite_blocks(mut x: Tensor, blocks: &[BottleneckParams], sink: &GradSink) -> Result<Tensor> {
+    for block in blocks {
         let around = match &block.downsample {
-            Some(downsample) => layer(&x, downsample, block.stride)?,
+            Some(downsample) => composite_layer(&x, downsample, block.stride, sink)?,
             None => x.clone(),
         };
         let [first, second, third] = &block.layers;
-        let inner = layer(&layer(&x, first, 1)?.relu()?, second, block.stride)?.relu()?;
-        x = (layer(&inner, third, 1)? + around)?.relu()?;
+        let inner = composite_layer(&x, first, 1, sink)?.relu()?;
+        let inner = composite_layer(&inner, second, block.stride, sink)?.relu()?;
+        x = (composite_layer(&inner, third, 1, sink)? + around)?.relu()?;
     }
-    x.mean((1, 2))
+    Ok(x)
 }
 
 /// One part of the network.
