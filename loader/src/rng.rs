@@ -16,6 +16,8 @@ pub enum Purpose {
     Flip = 2,
     /// How a picture's colours are changed.
     Jitter = 3,
+    /// Whether a picture loses its colours.
+    Grayscale = 5,
     /// Which sample takes a damaged one's place.
     Substitute = 4,
     /// Which sample leaves the buffer of the order `shard-buffer`.

@@ -13,6 +13,7 @@ const ALL: Augment = Augment {
     crop: Some(RandomResizedCrop { scale: (0.2, 1.0), ratio: (0.75, 4.0 / 3.0) }),
     flip: Some(0.5),
     jitter: Some(ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }),
+    grayscale: Some(0.2),
 };
 
 fn builder(dir: &tempfile::TempDir) -> LoaderBuilder {
@@ -99,6 +100,7 @@ fn settings_that_change_nothing_give_the_stored_bytes() {
             crop: Some(RandomResizedCrop { scale: (1.0, 1.0), ratio: (1.0, 1.0) }),
             flip: Some(0.0),
             jitter: Some(ColorJitter { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0 }),
+            grayscale: Some(0.0),
         },
     ];
     let small = Spec::small();
@@ -135,6 +137,32 @@ fn a_flip_mirrors_as_many_pictures_as_it_should() {
 }
 
 #[test]
+fn as_many_pictures_lose_their_colours_as_should() {
+    let data = Spec::train(400).temporary();
+    let plain = pictures(&builder(&data).build().unwrap(), 0);
+    let jitter = Some(ColorJitter { hue: 0.5, ..ColorJitter::default() });
+    for (jitter, probability, low, high) in
+        [(None, 0.0, 0, 0), (None, 0.25, 65, 135), (None, 1.0, 400, 400), (jitter, 1.0, 400, 400)]
+    {
+        let augment = Augment { jitter, grayscale: Some(probability), ..Augment::default() };
+        let mut greys = 0;
+        for (key, pixels) in &pictures(&builder(&data).augment(augment).build().unwrap(), 0) {
+            let [red, green, blue] = [0, 1, 2].map(|c| &pixels[c * pixels.len() / 3..][..pixels.len() / 3]);
+            let is_grey = red == green && green == blue;
+            assert!(is_grey || *pixels == plain[key], "{key}");
+            greys += usize::from(is_grey);
+            if is_grey && jitter.is_none() {
+                // torchvision's weights, to a rounding.
+                let before = &plain[key];
+                let [r, g, b] = [0, 1, 2].map(|c| f64::from(before[c * before.len() / 3]));
+                assert!((0.2989 * r + 0.587 * g + 0.114 * b - f64::from(red[0])).abs() <= 0.51, "{key}");
+            }
+        }
+        assert!((low..=high).contains(&greys), "{greys} of 400 at {probability}");
+    }
+}
+
+#[test]
 fn floats_are_the_normalised_bytes() {
     let data = Spec::small().size(20).temporary();
     let bytes = builder(&data).augment(ALL).build().unwrap();
@@ -153,7 +181,7 @@ fn floats_are_the_normalised_bytes() {
 #[test]
 fn ranges_that_cannot_be_are_refused_before_anything_is_opened() {
     let crop = RandomResizedCrop { scale: (0.0, 2.0), ..RandomResizedCrop::default() };
-    let augment = Augment { crop: Some(crop), flip: Some(f32::NAN), jitter: None };
+    let augment = Augment { crop: Some(crop), flip: Some(f32::NAN), ..Augment::default() };
     let builder = Loader::builder("nowhere").batch_size(1).remainder(Remainder::DropLast).augment(augment);
     let text = builder.build().unwrap_err().to_string();
     assert!(text.contains("scale") && text.contains("flip"), "{text}");

@@ -114,14 +114,23 @@ impl State {
                 identity.tokenizer.to_owned(),
             ));
         }
-        let keys = |model, data, loss, fixed: &BTreeMap<String, String>| -> Result<Vec<(String, String)>> {
-            let mut keys = [flat("model", model)?, flat("data", data)?, flat("loss", loss)?].concat();
-            keys.extend(fixed.iter().map(|(key, value)| (key.clone(), value.clone())));
-            Ok(keys)
+        let keys = |model, data, loss| -> Result<BTreeMap<String, String>> {
+            Ok([flat("model", model)?, flat("data", data)?, flat("loss", loss)?]
+                .concat()
+                .into_iter()
+                .collect())
         };
-        let now: BTreeMap<_, _> =
-            keys(&config.model, &config.data, &config.loss, &fixed(identity)?)?.into_iter().collect();
-        for (key, found) in keys(&self.model, &self.data, &self.loss, &self.fixed)? {
+        let mut now = keys(&config.model, &config.data, &config.loss)?;
+        let mut then = keys(&self.model, &self.data, &self.loss)?;
+        // A section is written without what is as usual, so either side may have a key alone.
+        let all: Vec<String> = now.keys().chain(then.keys()).cloned().collect();
+        for key in all {
+            now.entry(key.clone()).or_insert_with(|| "its default".to_owned());
+            then.entry(key).or_insert_with(|| "its default".to_owned());
+        }
+        now.extend(fixed(identity)?);
+        then.extend(self.fixed.clone());
+        for (key, found) in then {
             // Evaluation, the preset's name and what a run began with do not change what is learned from here.
             let is_free = matches!(
                 key.as_str(),

@@ -44,6 +44,7 @@ pub fn open_train(config: &Config, data: &Path) -> Result<Loader> {
                 CaptionChoice::First => Captions::First,
             },
             threads: config.train.threads,
+            augment: view.augment.of_loader(),
             ..LoaderConfig::default()
         },
     )?;

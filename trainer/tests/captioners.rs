@@ -290,6 +290,12 @@ fn what_the_tower_saw_is_read_from_side_tables() {
         assert!((a.loss - b.loss).abs() < 1e-4, "{} against {}", a.loss, b.loss);
     }
     assert_eq!(captions(&run, data.path(), &[]), captions(&runs.path().join("computed"), data.path(), &[]));
+    // Pictures that are changed are looked at.
+    let changed = captioner("prefix", &tower, &["data.augment.flip=1.0"]);
+    let mut keep = Keep::default();
+    train(&changed, data.path(), &runs.path().join("changed"), false, &mut keep).unwrap();
+    assert_eq!(keep.notes.len(), 1, "{:?}", keep.notes);
+    assert!(keep.rows.iter().zip(&stored.rows).any(|(a, b)| (a.loss - b.loss).abs() > 1e-3));
     // Another tower has another table.
     let other = captioner("prefix", &tower, &["caption.features=vector"]);
     let mut keep = Keep::default();

@@ -6,7 +6,7 @@
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use trainer::loss::{clamp_logit_scale, contrastive_loss};
-use trainer::model::{Clip, ClipConfig, Pool, TextConfig, VisionConfig, VisionKind};
+use trainer::model::{Clip, ClipConfig, Pool, RESNET50_DEPTHS, TextConfig, VisionConfig, VisionKind};
 use trainer::ops::Activation;
 use trainer::optim::{AdamW, AdamWConfig};
 
@@ -22,6 +22,7 @@ fn toy() -> ClipConfig {
             heads: 4,
             mlp_ratio: 2.0,
             pool: Pool::Cls,
+            depths: RESNET50_DEPTHS,
         },
         text: TextConfig {
             context_length: 9,

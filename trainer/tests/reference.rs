@@ -10,7 +10,7 @@ use common::values::{assert_close, fixture};
 use std::collections::HashMap;
 use trainer::config::OptimizerKind;
 use trainer::loss::contrastive_loss;
-use trainer::model::{Clip, ClipConfig, Params, Pool, TextConfig, VisionConfig, VisionKind};
+use trainer::model::{Clip, ClipConfig, Params, Pool, RESNET50_DEPTHS, TextConfig, VisionConfig, VisionKind};
 use trainer::ops::{self, Activation, BlockParams, BlockShape, GradSink};
 use trainer::optim::{AdamW, AdamWConfig};
 
@@ -101,6 +101,7 @@ fn a_whole_model_agrees_with_pytorch() {
             heads: 3,
             mlp_ratio: 2.0,
             pool: Pool::Cls,
+            depths: RESNET50_DEPTHS,
         },
         text: TextConfig { context_length: 6, vocab_size: 14, width: 8, layers: 2, heads: 2, mlp_ratio: 4.0 },
         activation: Activation::Gelu,

@@ -91,3 +91,29 @@ fn recomputation_changes_no_bit_and_moves_statistics_once() {
     };
     assert_eq!(run(false), run(true));
 }
+
+#[test]
+fn stages_have_as_many_bottlenecks_as_are_asked_for() {
+    for depths in [[1, 1, 1, 1], [2, 1, 3, 1]] {
+        let mut config = config();
+        config.vision.depths = depths;
+        let clip = Clip::new(&config, 1, &Device::Cpu).unwrap();
+        let running = clip.params().iter().filter(|p| p.name.ends_with("running_mean")).count();
+        // The stem, three a bottleneck, and one beside the first of each stage.
+        assert_eq!(running, 1 + 3 * depths.iter().sum::<usize>() + 4);
+        let (pixels, ids, eot) = batch(4);
+        let loss = contrastive_loss(&clip.forward(&pixels, &ids, &eot).unwrap()).unwrap();
+        let grads = clip.backward(&loss).unwrap();
+        assert!(clip.params().iter().filter(|p| p.trainable).all(|p| grads.get(&p.var).is_some()));
+        for skip in 0..=4 {
+            let (seen, features) = clip.encode_patches(&pixels, skip).unwrap();
+            assert_eq!(features.dims(), [4, 12]);
+            // 48 pixels are halved twice before the first stage, and by each further one.
+            let side = 48usize.div_ceil(4 << 3usize.saturating_sub(skip));
+            assert_eq!(seen.dims()[..2], [4, side * side], "{depths:?} {skip}");
+        }
+    }
+    let mut config = config();
+    config.vision.depths = [1, 0, 1, 1];
+    assert!(Clip::new(&config, 1, &Device::Cpu).unwrap_err().to_string().contains("vision.depths"));
+}

@@ -61,6 +61,25 @@ fn stopped_at_any_step_and_resumed_is_the_same_run() {
 }
 
 #[test]
+fn changed_pictures_are_the_same_after_a_resume() {
+    let (data, runs) = (data(), tempfile::tempdir().unwrap());
+    let mut plain = Keep::default();
+    train(&config(&[]), data.path(), &runs.path().join("plain"), false, &mut plain).unwrap();
+    for change in ["least_area=0.3", "flip=0.5", "hue=0.5", "grayscale=0.5"] {
+        let change = format!("data.augment.{change}");
+        let config = config(&[&change]);
+        let mut whole = Keep::default();
+        train(&config, data.path(), &runs.path().join(&change), false, &mut whole).unwrap();
+        assert_ne!(whole.bits(), plain.bits(), "{change}");
+        let run = runs.path().join(format!("{change}-stopped"));
+        let (mut first, mut second) = (Keep::until(3), Keep::default());
+        train(&config, data.path(), &run, false, &mut first).unwrap();
+        train(&config, data.path(), &run, true, &mut second).unwrap();
+        assert_eq!([first.bits(), second.bits()].concat(), whole.bits(), "{change}");
+    }
+}
+
+#[test]
 fn groups_of_batches_over_the_edge_of_an_epoch_resume_as_well() {
     let data = data();
     let runs = tempfile::tempdir().unwrap();

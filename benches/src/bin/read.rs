@@ -24,8 +24,9 @@ fn main() -> Result<()> {
     let shards = Dataset::open(&dir)?.open_split("train")?;
     let payloads = payloads(&shards)?;
     let normalised = Output::F32(CLIP_NORMALIZE);
-    let augment =
-        |crop, flip, jitter| Some(Augment { crop, flip: Some(flip).filter(|&flip| flip > 0.0), jitter });
+    let augment = |crop, flip, jitter| {
+        Some(Augment { crop, flip: Some(flip).filter(|&flip| flip > 0.0), jitter, grayscale: None })
+    };
     let (crop, jitter) = (Some(RandomResizedCrop::default()), Some(ColorJitter::default()));
     let cases = [
         ("loader, u8, CRC checked", Output::U8, Check::Always, None),

@@ -372,7 +372,7 @@ pub(crate) struct ShowArgs {
     pub(crate) augment: Vec<Augment>,
 }
 
-/// Parts of an augmentation, each with torchvision's defaults.
+/// Parts of an augmentation, with torchvision's defaults where it has them.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Augment {
     /// Random resized crop: 8 to 100 % of the area, ratio 3/4 to 4/3
@@ -381,6 +381,8 @@ pub(crate) enum Augment {
     Flip,
     /// Brightness, contrast and saturation by up to 40 %, hue by up to a tenth of a turn
     Jitter,
+    /// Without colours, every fifth time
+    Grayscale,
 }
 
 impl Augment {
@@ -390,6 +392,7 @@ impl Augment {
             crop: parts.contains(&Augment::Rrc).then(loader::RandomResizedCrop::default),
             flip: parts.contains(&Augment::Flip).then_some(0.5),
             jitter: parts.contains(&Augment::Jitter).then(loader::ColorJitter::default),
+            grayscale: parts.contains(&Augment::Grayscale).then_some(0.2),
         })
     }
 }

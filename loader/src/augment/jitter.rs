@@ -67,7 +67,8 @@ impl ColorJitter {
             saturation.map(Adjustment::Saturation),
             (self.hue > 0.0).then_some(Adjustment::Hue(turn)),
         ];
-        Jitter { adjustments: order.map(|place| all[place]) }
+        let [a, b, c, d] = order.map(|place| all[place]);
+        Jitter { adjustments: [a, b, c, d, None] }
     }
 }
 
@@ -81,13 +82,18 @@ pub(super) enum Adjustment {
     Hue(f32),
 }
 
-/// What was drawn for a picture, in the order in which it is done; each kind once at most.
+/// What was drawn for a picture, in the order in which it is done: each kind once at most, and greys in the last place.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Jitter {
-    pub(super) adjustments: [Option<Adjustment>; 4],
+    pub(super) adjustments: [Option<Adjustment>; 5],
 }
 
 impl Jitter {
+    /// Leaves of every pixel its grey value, after all else.
+    pub(super) fn lose_colours(&mut self) {
+        self.adjustments[4] = Some(Adjustment::Saturation(0.0));
+    }
+
     pub(super) fn is_nothing(&self) -> bool {
         self.adjustments.iter().all(Option::is_none)
     }

@@ -1,5 +1,5 @@
-//! Pictures changed at random, as torchvision defines it: random resized crop, horizontal flip, colour jitter, in this
-//! order, before normalisation.
+//! Pictures changed at random, as torchvision defines it: random resized crop, horizontal flip, colour jitter, greys,
+//! in this order, before normalisation.
 //!
 //! Every draw comes from hash(seed, epoch, sample), so a picture is the same at any number of threads, on any rank and
 //! after a resume. Pictures are bytes again after the resize and after the jitter. Left out: where pixels come from
@@ -33,6 +33,8 @@ pub struct Augment {
     pub flip: Option<f32>,
     /// Brightness, contrast, saturation and hue.
     pub jitter: Option<ColorJitter>,
+    /// How likely a picture loses its colours, from 0 to 1: torchvision's `RandomGrayscale`.
+    pub grayscale: Option<f32>,
 }
 
 impl Augment {
@@ -40,10 +42,12 @@ impl Augment {
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         problems.extend(self.crop.iter().flat_map(RandomResizedCrop::problems));
-        if let Some(flip) = self.flip
-            && !(0.0..=1.0).contains(&flip)
-        {
-            problems.push(format!("the probability of a flip must be from 0 to 1, not {flip}"));
+        for (what, probability) in [("a flip", self.flip), ("a grey picture", self.grayscale)] {
+            if let Some(probability) = probability
+                && !(0.0..=1.0).contains(&probability)
+            {
+                problems.push(format!("the probability of {what} must be from 0 to 1, not {probability}"));
+            }
         }
         problems.extend(self.jitter.iter().flat_map(ColorJitter::problems));
         problems
@@ -62,11 +66,15 @@ impl Augment {
             Some(crop) => crop.draw(&mut streams.stream(sample, Purpose::Crop), sides),
             None => Region::centre(sides, size),
         };
-        let flip = self
-            .flip
-            .is_some_and(|probability| streams.stream(sample, Purpose::Flip).unit() < f64::from(probability));
+        let happens = |probability: Option<f32>, purpose| {
+            probability.is_some_and(|share| streams.stream(sample, purpose).unit() < f64::from(share))
+        };
         let jitter = self.jitter.map(|jitter| jitter.draw(&mut streams.stream(sample, Purpose::Jitter)));
-        Drawn { region, flip, jitter: jitter.unwrap_or_default() }
+        let mut jitter = jitter.unwrap_or_default();
+        if happens(self.grayscale, Purpose::Grayscale) {
+            jitter.lose_colours();
+        }
+        Drawn { region, flip: happens(self.flip, Purpose::Flip), jitter }
     }
 }
 

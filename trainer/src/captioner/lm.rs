@@ -76,11 +76,8 @@ impl LmStack {
     }
 
     /// Reads the next tokens of every row, and gives the last one's hidden state behind the last normalisation.
-    pub(crate) fn extend(&self, x: &mut [f32], cache: &mut Cache, rows: usize) -> Result<Vec<f32>> {
-        self.stack.extend(x, cache)?;
-        let each = x.len() / rows;
-        let last: Vec<f32> =
-            x.chunks_exact(each).flat_map(|row| &row[each - self.width..]).copied().collect();
+    pub(crate) fn extend(&self, x: Vec<f32>, cache: &mut Cache) -> Result<Vec<f32>> {
+        let last = self.stack.extend(x, cache)?;
         let mut normed = vec![0.0; last.len()];
         self.norm.apply(&last, &mut normed);
         Ok(normed)
@@ -127,15 +124,15 @@ impl NextToken for LoraWriter<'_> {
             }
             Ok(())
         })?;
-        let states = self.lm.extend(&mut x, &mut cache, rows)?;
+        let states = self.lm.extend(x, &mut cache)?;
         Ok((Memory(vec![cache]), self.logits(&states, rows)?))
     }
 
     fn next(&self, memory: &mut Memory, tokens: &[u32], place: usize) -> Result<Vec<f32>> {
         let [cache] = memory.0.as_mut_slice() else { candle_core::bail!("a language model has one memory") };
         let first = self.model.prefix_tokens();
-        let mut x = self.lm.embed(tokens, first + place)?;
-        let states = self.lm.extend(&mut x, cache, tokens.len())?;
+        let x = self.lm.embed(tokens, first + place)?;
+        let states = self.lm.extend(x, cache)?;
         self.logits(&states, tokens.len())
     }
 }

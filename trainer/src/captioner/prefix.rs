@@ -82,7 +82,7 @@ impl<'a> PrefixWriter<'a> {
             }
             WordRows::Frozen { lm, proj } => {
                 let [_, cache] = memory.0.as_mut_slice() else { bail!("the words have a memory too") };
-                let states = lm.extend(&mut lm.embed(tokens, place)?, cache, tokens.len())?;
+                let states = lm.extend(lm.embed(tokens, place)?, cache)?;
                 proj.apply(&states, &mut rows);
             }
         }
@@ -93,13 +93,11 @@ impl<'a> PrefixWriter<'a> {
         Ok(rows)
     }
 
-    /// Logits of the last of every row's tokens.
-    fn logits(&self, x: &[f32], rows: usize) -> Result<Vec<f32>> {
-        let each = x.len() / rows;
-        let last: Vec<f32> =
-            x.chunks_exact(each).flat_map(|row| &row[each - self.width..]).copied().collect();
+    /// Logits behind states (rows, D).
+    fn logits(&self, last: &[f32]) -> Result<Vec<f32>> {
+        let rows = last.len() / self.width;
         let mut states = vec![0.0; last.len()];
-        self.ln_final.apply(&last, &mut states);
+        self.ln_final.apply(last, &mut states);
         if let Some(proj) = &self.output_proj {
             let mut wide = vec![0.0; rows * proj.outputs()];
             proj.apply(&states, &mut wide);
@@ -132,15 +130,15 @@ impl NextToken for PrefixWriter<'_> {
             }
             Ok(())
         })?;
-        self.stack.extend(&mut x, &mut memory.0[0])?;
-        let logits = self.logits(&x, rows)?;
+        let last = self.stack.extend(x, &mut memory.0[0])?;
+        let logits = self.logits(&last)?;
         Ok((memory, logits))
     }
 
     fn next(&self, memory: &mut Memory, tokens: &[u32], place: usize) -> Result<Vec<f32>> {
-        let mut x = self.embed(tokens, place, memory)?;
-        self.stack.extend(&mut x, &mut memory.0[0])?;
-        self.logits(&x, tokens.len())
+        let x = self.embed(tokens, place, memory)?;
+        let last = self.stack.extend(x, &mut memory.0[0])?;
+        self.logits(&last)
     }
 }
 

@@ -137,7 +137,7 @@ fn another_data_set_tokenizer_model_or_seed_is_refused_with_both_values() {
     let text = complaint(Identity { tokenizer: "dd", ..identity(&config) });
     assert!(text.contains("tokenizer of digest bb") && text.contains("dd"), "{text}");
     type Change = fn(&mut Config);
-    let table: [(&str, Change, &str, &str); 11] = [
+    let table: [(&str, Change, &str, &str); 14] = [
         ("loss.kind", |c| c.loss.kind = crate::config::LossKind::Siglip, "\"infonce\"", "\"siglip\""),
         ("loss.label_smoothing", |c| c.loss.label_smoothing = 0.1, "0.0", "0.1"),
         ("model.learn_temperature", |c| c.model.learn_temperature = false, "true", "false"),
@@ -148,6 +148,9 @@ fn another_data_set_tokenizer_model_or_seed_is_refused_with_both_values() {
         ("model.vision.layers", |c| c.model.vision.layers = 9, "6", "9"),
         ("model.embed_dim", |c| c.model.embed_dim = 7, "128", "7"),
         ("data.batch_size", |c| c.data.batch_size = 9, "64", "9"),
+        ("model.vision.pool", |c| c.model.vision.pool = crate::model::Pool::Mean, "its default", "\"mean\""),
+        ("model.vision.depths", |c| c.model.vision.depths = [1; 4], "its default", "[1,1,1,1]"),
+        ("data.augment.flip", |c| c.data.augment.flip = 0.5, "0.0", "0.5"),
         ("train.seed", |c| c.train.seed = 9, "0", "9"),
     ];
     for (key, change, then, now) in table {

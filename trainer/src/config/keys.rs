@@ -23,6 +23,8 @@ enum Kind {
     Bool,
     /// A list of strings, none of them empty.
     Texts,
+    /// Four whole numbers, a ResNet's bottlenecks by stage.
+    Depths,
     /// A whole number in these bounds.
     Whole(i64, i64),
     /// A number in these bounds, both included.
@@ -32,7 +34,7 @@ enum Kind {
     /// A number in these bounds, the upper one left out.
     Below(f64, f64),
 }
-use Kind::{Above, AnyText, Below, Bool, Number, SampleOrder, Text, Texts, Whole, Word};
+use Kind::{Above, AnyText, Below, Bool, Depths, Number, SampleOrder, Text, Texts, Whole, Word};
 
 const WIDTH: Kind = Whole(1, 16_384);
 const STEPS: Kind = Whole(0, 1_000_000_000);
@@ -52,6 +54,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("model.vision.width", WIDTH),
     ("model.vision.layers", Whole(1, 256)),
     ("model.vision.heads", Whole(1, 256)),
+    ("model.vision.depths", Depths),
     ("model.text.context_length", Whole(3, 4096)),
     ("model.text.width", WIDTH),
     ("model.text.layers", Whole(1, 256)),
@@ -65,6 +68,13 @@ const KEYS: &[(&str, Kind)] = &[
     ("data.order", SampleOrder),
     ("data.normalize", Word(&["clip", "imagenet", "half"])),
     ("data.shuffle_captions", Bool),
+    ("data.augment.least_area", Above(0.0, 1.0)),
+    ("data.augment.flip", Number(0.0, 1.0)),
+    ("data.augment.brightness", Number(0.0, 10.0)),
+    ("data.augment.contrast", Number(0.0, 10.0)),
+    ("data.augment.saturation", Number(0.0, 10.0)),
+    ("data.augment.hue", Number(0.0, 0.5)),
+    ("data.augment.grayscale", Number(0.0, 1.0)),
     ("caption.family", Word(&["none", "prefix", "prefix_lm", "lora", "diffusion"])),
     ("caption.tower", AnyText),
     ("caption.tower_tokenizer", AnyText),
@@ -178,6 +188,9 @@ impl Kind {
             SampleOrder => value.as_str().is_some_and(|s| s.parse::<loader::Order>().is_ok()),
             Bool => value.is_bool(),
             Texts => value.as_array().is_some_and(|list| list.iter().all(|item| Text.allows(item))),
+            Depths => value
+                .as_array()
+                .is_some_and(|list| list.len() == 4 && list.iter().all(|item| Whole(1, 256).allows(item))),
             Whole(low, high) => value.as_integer().is_some_and(|n| low <= n && n <= high),
             Number(low, high) => within(&|x| low <= x && x <= high),
             Above(low, high) => within(&|x| low < x && x <= high),
@@ -195,6 +208,7 @@ impl Kind {
             }
             Bool => "true or false".into(),
             Texts => "a list of strings that are not empty".into(),
+            Depths => "a list of four whole numbers from 1 to 256".into(),
             Whole(low, i64::MAX) => format!("a whole number from {low} on"),
             Whole(low, high) => format!("a whole number from {low} to {high}"),
             Number(low, high) => format!("a number from {low} to {high}"),

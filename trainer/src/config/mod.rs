@@ -3,6 +3,7 @@
 //! Every key is listed once, in [`keys`], with what it may be; unknown keys and values out of range are
 //! errors of one sentence. Leaves out what depends on the data (the size of the vocabulary).
 
+mod augment;
 mod caption;
 mod freeze;
 pub mod keys;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::{Table, Value};
 
+pub use augment::AugmentConfig;
 pub use caption::{
     CaptionConfig, Condition, DecodeConfig, DecodeMethod, DecoderConfig, DiffusionConfig, DiffusionLoss,
     Embeddings, Family, ImageFeatures, LmConfig, LoraTargets, MapperConfig, MapperKind, NoiseSchedule,
@@ -83,6 +85,8 @@ pub struct DataConfig {
     pub normalize: Normalize,
     /// Deals the captions of a batch out to the wrong images: a control that must not learn.
     pub shuffle_captions: bool,
+    /// How pictures are changed at random in training.
+    pub augment: AugmentConfig,
 }
 
 impl Default for DataConfig {
@@ -97,6 +101,7 @@ impl Default for DataConfig {
             order: Order::Global,
             normalize: Normalize::Clip,
             shuffle_captions: false,
+            augment: AugmentConfig::default(),
         }
     }
 }

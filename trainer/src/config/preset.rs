@@ -4,7 +4,9 @@
 //! them written out, so a later change of a preset never changes an old run.
 
 use crate::error::{Error, Result};
-use crate::model::{ClipConfig, Pool, TextConfig as TextSizes, VisionConfig as VisionSizes, VisionKind};
+use crate::model::{
+    ClipConfig, Pool, RESNET50_DEPTHS, TextConfig as TextSizes, VisionConfig as VisionSizes, VisionKind,
+};
 use crate::ops::Activation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -32,7 +34,7 @@ pub struct ModelConfig {
     pub text: TextConfig,
 }
 
-/// The image tower. A ResNet-50 has `image_size` and `width` alone.
+/// The image tower. A ResNet has `image_size`, `width` and `depths` alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VisionConfig {
@@ -55,6 +57,17 @@ pub struct VisionConfig {
     /// How its tokens become one row.
     #[serde(default, skip_serializing_if = "Pool::is_cls")]
     pub pool: Pool,
+    /// Bottlenecks of each of a ResNet's four stages: 3, 4, 6, 3 of ResNet-50, 3, 4, 23, 3 of ResNet-101.
+    #[serde(default = "depths", skip_serializing_if = "is_resnet50")]
+    pub depths: [usize; 4],
+}
+
+fn depths() -> [usize; 4] {
+    RESNET50_DEPTHS
+}
+
+fn is_resnet50(depths: &[usize; 4]) -> bool {
+    *depths == RESNET50_DEPTHS
 }
 
 fn is_zero(size: &usize) -> bool {
@@ -64,7 +77,8 @@ fn is_zero(size: &usize) -> bool {
 impl VisionConfig {
     fn resnet50(image_size: usize, width: usize) -> Self {
         let (kind, pool) = (VisionKind::Resnet50, Pool::Cls);
-        Self { kind, image_size, patch_size: 0, width, layers: 0, heads: 0, pool }
+        let depths = RESNET50_DEPTHS;
+        Self { kind, image_size, patch_size: 0, width, layers: 0, heads: 0, pool, depths }
     }
 }
 
@@ -121,7 +135,8 @@ fn preset(name: &str) -> Option<ModelConfig> {
         0 => VisionConfig::resnet50(image_size, width),
         _ => {
             let (kind, pool) = (VisionKind::Vit, Pool::Cls);
-            VisionConfig { kind, image_size, patch_size, width, layers, heads, pool }
+            let depths = RESNET50_DEPTHS;
+            VisionConfig { kind, image_size, patch_size, width, layers, heads, pool, depths }
         }
     };
     let [context_length, width, layers, heads] = text;
@@ -192,6 +207,7 @@ impl ModelConfig {
                 heads: vision.heads,
                 mlp_ratio: MLP_RATIO,
                 pool: vision.pool,
+                depths: vision.depths,
             },
             text: TextSizes {
                 context_length: text.context_length,

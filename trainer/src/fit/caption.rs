@@ -39,7 +39,11 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
         .and_then(|model| CaptionTrainee::new(model, &device))
         .map_err(Error::tensor("build the captioner"))?;
     let tensors = Tensors::new(&view, &loader, &tokenizer, &device)?;
-    let (stored, note) = Stored::open(&tower, &loader)?;
+    // Side tables have what the tower saw of pictures as they are.
+    let (stored, note) = match config.data.augment.is_nothing() {
+        true => Stored::open(&tower, &loader)?,
+        false => (None, None),
+    };
     let (stored_val, note_of_val) = Stored::open(&tower, &val)?;
     let notes =
         note.into_iter().chain(note_of_val.map(|note| format!("of {}: {note}", config.data.val_split)));

@@ -32,7 +32,14 @@ pub enum VisionKind {
     Resnet50,
 }
 
-/// Sizes of the vision tower. A ResNet-50 has `image_size` and `width` alone; the others are then 0.
+/// Bottlenecks of each stage of a ResNet-50 (He et al. 2016, table 1).
+pub const RESNET50_DEPTHS: [usize; 4] = [3, 4, 6, 3];
+
+fn resnet50_depths() -> [usize; 4] {
+    RESNET50_DEPTHS
+}
+
+/// Sizes of the vision tower. A ResNet has `image_size`, `width` and `depths` alone; the others are then 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VisionConfig {
@@ -58,6 +65,9 @@ pub struct VisionConfig {
     /// How tokens become one row.
     #[serde(default)]
     pub pool: Pool,
+    /// Bottlenecks of each stage of a ResNet.
+    #[serde(default = "resnet50_depths")]
+    pub depths: [usize; 4],
 }
 
 /// Sizes of the text transformer.
@@ -132,14 +142,15 @@ impl VisionConfig {
             heads: 0,
             mlp_ratio: default_mlp_ratio(),
             pool: Pool::Cls,
+            depths: RESNET50_DEPTHS,
         }
     }
 
     fn check_resnet(&self, problems: &mut Vec<String>) {
-        if self.image_size == 0 || self.width == 0 {
+        if self.image_size == 0 || self.width == 0 || self.depths.contains(&0) {
             problems.push(format!(
-                "vision.image_size {} and vision.width {} of a resnet50 must be at least 1",
-                self.image_size, self.width
+                "vision.image_size {}, vision.width {} and vision.depths {:?} of a resnet50 must be at least 1",
+                self.image_size, self.width, self.depths
             ));
         }
         let sizes = [("patch_size", self.patch_size), ("layers", self.layers), ("heads", self.heads)];
@@ -188,6 +199,9 @@ impl ClipConfig {
                 .push(format!("text.vocab_size {} leaves no token beside start and end", text.vocab_size));
         }
         if vision.kind == VisionKind::Vit {
+            if vision.depths != RESNET50_DEPTHS {
+                problems.push(format!("vision.depths {:?} is no size of a vit", vision.depths));
+            }
             check_tower("vision", vision.width, vision.heads, vision.layers, vision.mlp_ratio, &mut problems);
         }
         check_tower("text", text.width, text.heads, text.layers, text.mlp_ratio, &mut problems);
@@ -225,6 +239,7 @@ impl ClipConfig {
                 heads: 12,
                 mlp_ratio: 4.0,
                 pool: Pool::Cls,
+                depths: RESNET50_DEPTHS,
             },
             text: TextConfig {
                 context_length: 77,
@@ -265,6 +280,7 @@ impl ClipConfig {
                 heads: 6,
                 mlp_ratio: 4.0,
                 pool: Pool::Cls,
+                depths: RESNET50_DEPTHS,
             },
             text: TextConfig {
                 context_length: 32,

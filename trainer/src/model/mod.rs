@@ -12,7 +12,7 @@ mod transformer;
 mod vit;
 
 pub use clip::{Clip, ClipOutput};
-pub use config::{ClipConfig, Pool, TextConfig, VisionConfig, VisionKind};
+pub use config::{ClipConfig, Pool, RESNET50_DEPTHS, TextConfig, VisionConfig, VisionKind};
 pub use params::{Param, ParamSpec, Params, ParamsError};
 pub(crate) use resnet::resnet_pixels;
 pub use resnet::{ResNetTower, resnet_convolutions};

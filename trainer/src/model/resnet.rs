@@ -1,6 +1,6 @@
-//! ResNet-50 (He et al. 2016) in torchvision's layout, with a projection without bias to the shared space in the
-//! place of its last layer. Parameters are torchvision's names under `visual.`; running statistics stand among
-//! them, not trainable. Left out: other depths, and the attention pooling of OpenAI's ResNets.
+//! ResNets of bottlenecks (He et al. 2016), ResNet-50 by default, in torchvision's layout, with a projection without
+//! bias to the shared space in the place of the last layer. Parameters are torchvision's names under `visual.`; running
+//! statistics stand among them, not trainable. Left out: basic blocks, and the attention pooling of OpenAI's ResNets.
 
 use super::config::VisionConfig;
 use super::params::{ParamSpec, Params};
@@ -12,8 +12,8 @@ use crate::ops::{
 };
 use candle_core::{Result, Tensor, bail};
 
-/// Bottlenecks of each stage.
-const DEPTHS: [usize; 4] = [3, 4, 6, 3];
+/// Stages, each but the first of which halves height and width.
+const STAGES: usize = 4;
 
 /// Outer width of a bottleneck over its inner width.
 const EXPANSION: usize = 4;
@@ -31,9 +31,9 @@ struct Place {
     stride: usize,
 }
 
-fn places(width: usize) -> Vec<Place> {
+fn places(width: usize, depths: [usize; 4]) -> Vec<Place> {
     let (mut places, mut inputs) = (Vec::new(), width);
-    for (stage, depth) in DEPTHS.into_iter().enumerate() {
+    for (stage, depth) in depths.into_iter().enumerate() {
         let inner = width << stage;
         for block in 0..depth {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
@@ -73,7 +73,7 @@ pub(super) fn specs(config: &VisionConfig, embed_dim: usize) -> Vec<ParamSpec> {
     let width = config.width;
     let mut specs = Vec::new();
     add_layer(&mut specs, "visual.conv1", "visual.bn1", [width, 3, 7, 7]);
-    for place in places(width) {
+    for place in places(width, config.depths) {
         let Place { name, inner, inputs, .. } = &place;
         let outer = EXPANSION * inner;
         let shapes = [[*inner, *inputs, 1, 1], [*inner, *inner, 3, 3], [outer, *inner, 1, 1]];
@@ -96,7 +96,7 @@ pub fn resnet_convolutions(config: &VisionConfig) -> Vec<(usize, usize, usize)> 
     let mut side = config.image_size.div_ceil(2);
     let mut all = vec![(side * side, 3 * 49, config.width)];
     side = side.div_ceil(2);
-    for place in places(config.width) {
+    for place in places(config.width, config.depths) {
         let (Place { inner, inputs, stride, .. }, outer) = (&place, EXPANSION * place.inner);
         let after = side.div_ceil(*stride);
         if place.changes_shape() {
@@ -121,12 +121,13 @@ pub(super) enum BatchStatistics {
     Running,
 }
 
-/// The image side of CLIP as a ResNet-50.
+/// The image side of CLIP as a ResNet.
 #[derive(Clone, Debug)]
 pub struct ResNetTower {
     params: ResNetParams,
     proj: Tensor,
     sink: GradSink,
+    depths: [usize; 4],
     recompute: bool,
 }
 
@@ -160,7 +161,7 @@ impl ResNetTower {
             Ok(ConvNorm { weight: lookup(&format!("{conv}.weight"))?, affine, statistics })
         };
         let stem = layer("visual.conv1", "visual.bn1")?;
-        let bottlenecks = places(config.width).into_iter().map(|place| {
+        let bottlenecks = places(config.width, config.depths).into_iter().map(|place| {
             let name = &place.name;
             let part = |n: usize| layer(&format!("{name}.conv{n}"), &format!("{name}.bn{n}"));
             let around = || layer(&format!("{name}.downsample.0"), &format!("{name}.downsample.1"));
@@ -168,7 +169,13 @@ impl ResNetTower {
             Ok(BottleneckParams { layers: [part(1)?, part(2)?, part(3)?], downsample, stride: place.stride })
         });
         let params = ResNetParams { stem, bottlenecks: bottlenecks.collect::<Result<_>>()? };
-        Ok(Self { params, proj: lookup("visual.proj")?, sink: sink.clone(), recompute: false })
+        Ok(Self {
+            params,
+            proj: lookup("visual.proj")?,
+            sink: sink.clone(),
+            depths: config.depths,
+            recompute: false,
+        })
     }
 
     /// Keeps the inputs of the bottlenecks alone for the backward pass, which runs them forward again.
@@ -189,7 +196,7 @@ impl ResNetTower {
     /// # Errors
     /// When the parameters do not fit.
     pub fn forward_with_pixels(&self, pixel_values: &Tensor, skip: usize) -> Result<(Tensor, Tensor)> {
-        let blocks = DEPTHS.iter().take(DEPTHS.len().saturating_sub(skip)).sum();
+        let blocks = self.depths.iter().take(self.depths.len().saturating_sub(skip)).sum();
         let (pixels, mean) = resnet_with_pixels(pixel_values, &self.params, blocks, &self.sink)?;
         // Each of mean 0 and deviation 1, as the patches of a ViT.
         let one = Tensor::ones(pixels.dim(2)?, pixels.dtype(), pixels.device())?;
@@ -200,7 +207,7 @@ impl ResNetTower {
 
 /// Pixels before the last `skip` stages of a ResNet with a stem of `width` channels, and the numbers of each.
 pub(crate) fn resnet_pixels(image_size: usize, width: usize, skip: usize) -> (usize, usize) {
-    let stages = DEPTHS.len().saturating_sub(skip);
+    let stages = STAGES.saturating_sub(skip);
     // The stem's convolution and its pooling halve; so does every stage but the first.
     let halvings = 2 + stages.saturating_sub(1);
     let side = (0..halvings).fold(image_size, |side, _| side.div_ceil(2));

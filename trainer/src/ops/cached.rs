@@ -267,11 +267,12 @@ impl CachedStack {
         Cache { layers, rows, len: 0, capacity, width }
     }
 
-    /// Carries the next tokens of every row (rows, tokens, D) through the blocks, in place, and remembers them.
+    /// Carries the next tokens of every row (rows, tokens, D) through the blocks and remembers them: what becomes of the
+    /// last token of each, (rows, D).
     ///
     /// # Errors
     /// When the memory has no room for them.
-    pub(crate) fn extend(&self, x: &mut [f32], cache: &mut Cache) -> Result<()> {
+    pub(crate) fn extend(&self, mut x: Vec<f32>, cache: &mut Cache) -> Result<Vec<f32>> {
         let Sizes { width, depth, rope_theta, .. } = self.sizes;
         let (wide, narrow) = self.sizes.wide();
         let count = x.len() / width;
@@ -283,27 +284,38 @@ impl CachedStack {
         let mut normed = Buffer::stale(count * width);
         let mut qkv = Buffer::stale(count * (wide + 2 * narrow));
         let mut attended = Buffer::stale(count * wide);
-        for (layer, memory) in self.layers.iter().zip(&mut cache.layers) {
-            layer.norm_1.apply(x, &mut normed);
-            let part = Part { sizes: self.sizes, tokens, seen: cache.len };
+        for (number, (layer, memory)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
+            layer.norm_1.apply(&x, &mut normed);
+            // Of the last block, nothing but keys and values is needed of the tokens before the last.
+            let wanted = if number + 1 == self.layers.len() { 1 } else { tokens };
+            let part = Part { sizes: self.sizes, tokens, wanted, seen: cache.len };
             let [q, k, v] = layer.qkv.apply(&normed, &mut qkv, (wide, narrow), rotations.as_ref());
             memory
                 .par_chunks_mut(cache.capacity * cache.width)
-                .zip(attended.par_chunks_mut(tokens * wide))
+                .zip(attended.par_chunks_mut(wanted * wide))
                 .enumerate()
                 .for_each(|(row, (memory, attended))| {
                     let [q, k, v] = [q, k, v].map(|rows| rows.skip(row * tokens));
                     part.attend(memory, q, k, v, attended);
                 });
-            layer.out.apply(&attended, &mut normed);
-            add(&normed, x);
-            layer.norm_2.apply(x, &mut normed);
-            layer.feed_forward(&mut normed, count);
-            add(&normed, x);
+            if wanted < tokens {
+                x = last_rows(&x, tokens, width);
+            }
+            let (count, normed) = (cache.rows * wanted, &mut normed[..x.len()]);
+            layer.out.apply(&attended[..count * wide], normed);
+            add(normed, &mut x);
+            layer.norm_2.apply(&x, normed);
+            layer.feed_forward(normed, count);
+            add(normed, &mut x);
         }
         cache.len += tokens;
-        Ok(())
+        Ok(if self.layers.is_empty() { last_rows(&x, tokens, width) } else { x })
     }
+}
+
+/// The last of every `tokens` rows.
+fn last_rows(x: &[f32], tokens: usize, width: usize) -> Vec<f32> {
+    x.chunks_exact(tokens * width).flat_map(|rows| &rows[(tokens - 1) * width..]).copied().collect()
 }
 
 impl Layer {
@@ -383,6 +395,8 @@ impl Projection {
 struct Part {
     sizes: Sizes,
     tokens: usize,
+    /// The last of them, which attend.
+    wanted: usize,
     /// Tokens that are remembered.
     seen: usize,
 }
@@ -400,7 +414,8 @@ impl Part {
             values.copy_from_slice(v.row(token));
         }
         let mut scores = Buffer::stale(self.seen + self.tokens);
-        for (token, out) in out.chunks_exact_mut(wide).enumerate() {
+        let first = self.tokens - self.wanted;
+        for (token, out) in (first..).zip(out.chunks_exact_mut(wide)) {
             let (query, seen) = (q.row(token), self.seen + token + 1);
             for head in 0..heads {
                 let (at, group) = (head * depth, head * groups / heads * depth);

@@ -103,7 +103,11 @@ impl Trainee for ClipTrainee {
         let (vision, millions) = (&config.vision, count as f64 / 1e6);
         let seen = match vision.kind {
             VisionKind::Vit => format!("{} pixels in patches of {}", vision.image_size, vision.patch_size),
-            VisionKind::Resnet50 => format!("{} pixels through a ResNet-50", vision.image_size),
+            VisionKind::Resnet50 => {
+                // Three convolutions of a bottleneck, the stem's, and the last layer.
+                let layers = 3 * vision.depths.iter().sum::<usize>() + 2;
+                format!("{} pixels through a ResNet-{layers}", vision.image_size)
+            }
         };
         format!("{millions:.1} M parameters, {seen}, {} token ids", config.text.vocab_size)
     }
