@@ -337,6 +337,7 @@ fn captions_are_scored_as_they_are_evaluated() {
     assert_eq!(scored["clip"]["images"], 13);
     let words = ["eval", "--run", name, "--data", data_name, "--n", "3", "--json"];
     let found: Value = serde_json::from_str(&done(&words, runs.path())).unwrap();
+    assert_eq!(found["trained_on_this_data_set"], true);
     let near = |row: &str| found["reranking"][row]["image_proximity"].as_f64().unwrap();
     assert!(near("CLIP's favourite") >= near("the mean"), "{found}");
     let table = done(&["eval", "--run", name, "--data", data_name, "--n", "3"], runs.path());

@@ -39,15 +39,18 @@ pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
     }
     report::line(&format!("{} on {} / {split}", checkpoint.display(), arguments.samples.data.display()));
     if !is_same_data {
-        report::line(&format!(
-            "note: this is not the data set that it was trained on (fingerprint {}, trained on {})",
-            loader.fingerprint(),
-            state.loader.fingerprint
-        ));
+        report::line(&other_data(loader.fingerprint(), &state.loader.fingerprint));
     }
     if arguments.shuffle_captions {
         report::line("control: the captions are dealt to other images");
     }
     report::table(&found);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is told of a data set that the run was not trained on.
+pub(super) fn other_data(found: &str, trained_on: &str) -> String {
+    format!(
+        "note: this is not the data set that it was trained on (fingerprint {found}, trained on {trained_on})"
+    )
 }

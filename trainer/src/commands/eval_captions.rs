@@ -1,6 +1,6 @@
 //! `trainer eval` of a captioner: what its captions of a split are worth, and what re-ranking them is.
 
-use super::{caption, report};
+use super::{caption, eval, report};
 use crate::cli::EvalArguments;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ pub(super) fn run(arguments: &EvalArguments, folder: &Path) -> Result<ExitCode> 
     let overrides = caption::overrides(&arguments.overrides, arguments.n, folder)?;
     let captioner = Captioner::open(folder, &overrides)?;
     let (split, loader) = captioner.open_data(&arguments.samples.data, arguments.samples.split.as_deref())?;
+    let trained_on = &captioner.state.loader.fingerprint;
+    let is_same_data = loader.fingerprint() == trained_on.as_str();
     let limit = arguments.samples.limit.map(usize::try_from).transpose().context("--limit is too large")?;
     let mut pictures = Vec::new();
     let loss = captioner.caption(&loader, limit, &mut |picture| {
@@ -30,6 +32,7 @@ pub(super) fn run(arguments: &EvalArguments, folder: &Path) -> Result<ExitCode> 
         let mut value = json!({
             "checkpoint": captioner.checkpoint, "step": captioner.state.step, "split": split,
             "images": pictures.len(), "loss": loss.mean(), "captions": kept,
+            "trained_on_this_data_set": is_same_data,
         });
         if let (Value::Object(value), Some(reranked)) = (&mut value, &reranked) {
             let rows = reranked.iter().map(|(name, row)| ((*name).to_owned(), json!(row)));
@@ -44,6 +47,9 @@ pub(super) fn run(arguments: &EvalArguments, folder: &Path) -> Result<ExitCode> 
         captioner.checkpoint.display(),
         pictures.len()
     ));
+    if !is_same_data {
+        report::line(&eval::other_data(loader.fingerprint(), trained_on));
+    }
     if let Some(loss) = loss.mean() {
         report::line(&format!("loss {loss:.4} nats a token"));
     }
