@@ -154,8 +154,8 @@ impl State {
     /// # Errors
     /// [`Error::Mismatch`] naming the part and both digests.
     pub fn check_frozen(&self, checkpoint: &Path, frozen: &BTreeMap<String, String>) -> Result<()> {
-        for (name, digest) in frozen {
-            let what = format!("{name} of digest");
+        for (what, digest) in frozen {
+            let what = what.clone();
             let found = self.fixed.get(&what).cloned().unwrap_or_else(|| "none".to_owned());
             if found != *digest {
                 let (checkpoint, expected) = (checkpoint.to_path_buf(), digest.clone());
@@ -180,7 +180,7 @@ fn fixed(identity: Identity<'_>) -> Result<BTreeMap<String, String>> {
     let caption = if caption.is_on() { flat("caption", caption)? } else { Vec::new() };
     // The tower is known by its digest.
     let caption = caption.into_iter().filter(|(key, _)| !key.starts_with("caption.tower"));
-    let frozen = identity.frozen.iter().map(|(name, digest)| (format!("{name} of digest"), digest.clone()));
+    let frozen = identity.frozen.iter().map(|(what, value)| (what.clone(), value.clone()));
     Ok(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(caption).chain(frozen).collect())
 }
 

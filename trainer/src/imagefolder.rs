@@ -117,10 +117,20 @@ pub fn pixel_values(picture: &RgbImage, size: usize, (mean, std): ([f32; 3], [f3
     values
 }
 
+/// The longer side of a picture over its shorter one that is resized whole.
+const PROPORTION_MAX: usize = 8;
+
 /// The middle square of a picture whose shorter side is brought to `size`, which the configuration bounds.
 fn middle(picture: &RgbImage, size: usize) -> RgbImage {
     let (width, height) = (picture.width().max(1) as usize, picture.height().max(1) as usize);
     let short = width.min(height);
+    // Of a strip the ends are cut off first: a resized one could be any size.
+    let [left, top] = [width, height].map(|side| side.saturating_sub(PROPORTION_MAX * short) / 2);
+    if left + top > 0 {
+        let cut = |side: usize| side.min(PROPORTION_MAX * short) as u32;
+        let strip = imageops::crop_imm(picture, left as u32, top as u32, cut(width), cut(height)).to_image();
+        return middle(&strip, size);
+    }
     // The longer side is cut to a whole number, as torchvision's Resize does.
     let scaled = |side: usize| (if side == short { size } else { size * side / short }) as u32;
     let (width, height) = (scaled(width), scaled(height));
@@ -148,7 +158,7 @@ mod tests {
         let (left, right) = (cut.get_pixel(0, 0).0[0], cut.get_pixel(31, 0).0[0]);
         assert!(left.abs_diff(64) <= 3 && right.abs_diff(190) <= 3, "{left} {right}");
         // Neither enlarging nor extreme proportions fail.
-        for (width, height) in [(1, 1), (3, 500), (500, 1), (31, 33)] {
+        for (width, height) in [(1, 1), (3, 500), (500, 1), (31, 33), (1, 400_000), (300_001, 2)] {
             assert_eq!(middle(&ramp(width, height), 32).dimensions(), (32, 32));
         }
     }

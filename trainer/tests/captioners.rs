@@ -27,6 +27,7 @@ fn captioner(family: &str, tower: &Path, set: &[&str]) -> Config {
         "lora" => format!("lm = {{ source = {:?}, rank = 4, dropout = 0.2 }}", fixture("lm/llama")),
         _ => String::new(),
     };
+    let decode = if family == "diffusion" { "diffusion_steps = 3" } else { "" };
     let text = format!(
         "data = {{ batch_size = 7 }}
         tokenizer = {{ vocab_size = 300 }}
@@ -42,7 +43,7 @@ fn captioner(family: &str, tower: &Path, set: &[&str]) -> Config {
         diffusion = {{ width = 32, layers = 2, heads = 2, self_conditioning = true, text_condition = true }}
         {lm}
         [decode]
-        diffusion_steps = 3",
+        {decode}",
         tower.display().to_string()
     );
     let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
@@ -192,6 +193,15 @@ fn drawn_captions_are_ranked_by_the_tower_on_demand() {
         let near = near(picture);
         assert!(near.len() == 4 && near.windows(2).all(|pair| pair[0] >= pair[1]), "{near:?}");
     }
+    // Without --rerank they come as they were written, and are the same.
+    let as_written = program(&[]);
+    let number = |picture: &Value, place: usize| picture["captions"][place]["number"].as_u64().unwrap();
+    for (one, other) in as_written.iter().zip(&ranked) {
+        assert!((0..4).all(|place| number(one, place as usize) == place));
+        let first = (0..4).find(|place| number(other, *place) == 0).unwrap();
+        assert_eq!(one["captions"][0], other["captions"][first]);
+    }
+    assert!(as_written.iter().zip(&ranked).any(|(one, other)| one["captions"] != other["captions"]));
     // The same captions in another run of the program, in another batch, and with the order of writing.
     assert_eq!(ranked, program(&["--rerank", "--set", "decode.seed=0"]));
     assert_ne!(ranked, program(&["--rerank", "--set", "decode.seed=1"]));
@@ -215,6 +225,13 @@ fn files_of_pictures_are_captioned() {
     let out = done(&["caption", "--run", name, picture.to_str().unwrap()], runs.path());
     let line: Value = serde_json::from_str(out.trim()).unwrap();
     assert_eq!(line["captions"].as_array().unwrap().len(), 1);
+    // Several are written as one would be, and each name has its line.
+    let [one, page] = [picture.to_str().unwrap(), "page.html"];
+    let many = done(&["caption", "--run", name, one, one, "--html", page], runs.path());
+    assert_eq!(many.lines().count(), 2);
+    assert_eq!(fs_err::read_to_string(runs.path().join(page)).unwrap().matches("data:image/png").count(), 2);
+    let (code, _, err) = run(&["caption", "--run", name, one, "--rerank"], runs.path());
+    assert!(code == 2 && err.contains("--n"), "{err}");
     let (code, _, err) = run(&["caption", "--run", name, "nowhere.png"], runs.path());
     assert!(code == 2 && err.contains("nowhere.png"), "{err}");
     fs_err::write(runs.path().join("no.png"), b"no picture").unwrap();
@@ -261,10 +278,26 @@ fn what_does_not_fit_is_told_before_a_run_begins() {
         ("decode.min_length=99", "decode.min_length"),
         ("caption.family=lora", "caption.lm.source"),
         ("caption.diffusion.stride=2000", "caption.diffusion.stride"),
+        ("decode.guidance=2.0", "decode.guidance"),
+        ("loss.label_smoothing=0.1", "loss.label_smoothing"),
     ] {
         let told = refused(&[set]);
         assert!(told.contains(&format!("`{key} =")), "{set}: {told}");
     }
+    for (family, set, key) in [
+        ("diffusion", "decode.no_repeat_ngram=3", "decode.no_repeat_ngram"),
+        ("diffusion", "decode.method=beam", "decode.method"),
+        ("prefix_lm", "caption.lm.rank=4", "caption.lm.rank"),
+    ] {
+        let source = if family == "prefix_lm" { "x" } else { "" };
+        let told =
+            refused(&[&format!("caption.family={family}"), &format!("caption.lm.source={source}"), set]);
+        assert!(told.contains(&format!("`{key} =")), "{set}: {told}");
+    }
+    let fine =
+        ["caption.family=diffusion", "caption.diffusion.predicts=previous", "caption.diffusion.stride=1"];
+    let told = refused(&[&fine[..], &["caption.diffusion.steps=100000"]].concat());
+    assert!(told.contains("`caption.diffusion.stride ="), "{told}");
 }
 
 #[test]
@@ -275,6 +308,8 @@ fn what_the_tower_saw_is_read_from_side_tables() {
     let (mut computed, mut stored) = (Keep::default(), Keep::default());
     train(&config, data.path(), &runs.path().join("computed"), false, &mut computed).unwrap();
     assert!(computed.notes.is_empty(), "{:?}", computed.notes);
+    let stopped = runs.path().join("stopped");
+    train(&config, data.path(), &stopped, false, &mut Keep::until(2)).unwrap();
     let (tower_name, data_name) = (tower.to_str().unwrap(), data.path().to_str().unwrap());
     let words = ["embed", "--run", tower_name, "--data", data_name, "--side-table", "--json"];
     let written: Value = serde_json::from_str(&done(&words, runs.path())).unwrap();
@@ -290,6 +325,13 @@ fn what_the_tower_saw_is_read_from_side_tables() {
         assert!((a.loss - b.loss).abs() < 1e-4, "{} against {}", a.loss, b.loss);
     }
     assert_eq!(captions(&run, data.path(), &[]), captions(&runs.path().join("computed"), data.path(), &[]));
+    // A run that began without the table goes on without, to the same bits; one that began with it needs it.
+    train(&config, data.path(), &stopped, true, &mut Keep::default()).unwrap();
+    assert_eq!(weights(&stopped), weights(&runs.path().join("computed")));
+    let bare = self::data();
+    train(&config, data.path(), &runs.path().join("begun"), false, &mut Keep::until(2)).unwrap();
+    let told = train(&config, bare.path(), &runs.path().join("begun"), true, &mut Keep::default());
+    assert!(told.unwrap_err().to_string().contains("picture features read from a side table"));
     // Pictures that are changed are looked at.
     let changed = captioner("prefix", &tower, &["data.augment.flip=1.0"]);
     let mut keep = Keep::default();

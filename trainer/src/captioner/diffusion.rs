@@ -116,8 +116,10 @@ fn nearest(rows: &[f32], vocab: usize, writing: &Writing<'_>) -> Written {
         if best.0 != end && must_end {
             return written;
         }
-        let sum: f32 = row.iter().map(|logit| (logit - best.1).exp()).sum();
-        written.log_prob -= f64::from(sum).ln();
+        // Of all words, those that may not stand here too.
+        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = row.iter().map(|logit| (logit - most).exp()).sum();
+        written.log_prob += f64::from(best.1) - f64::from(most) - f64::from(sum).ln();
         if best.0 == end {
             written.has_ended = true;
             return written;

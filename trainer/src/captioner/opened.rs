@@ -33,8 +33,8 @@ pub fn open_lm(config: &Config, device: &Device) -> Result<Option<(Arc<LanguageM
 
 /// Digests of what a captioner reads beside its checkpoints.
 pub(crate) fn frozen(tower: &Tower, lm: Option<&LanguageModel>) -> BTreeMap<String, String> {
-    let tower = ("the image tower".to_owned(), tower.digest().to_owned());
-    let lm = lm.map(|lm| ("the language model".to_owned(), lm.digest.clone()));
+    let tower = ("the image tower of digest".to_owned(), tower.digest().to_owned());
+    let lm = lm.map(|lm| ("the language model of digest".to_owned(), lm.digest.clone()));
     [tower].into_iter().chain(lm).collect()
 }
 

@@ -172,7 +172,7 @@ fn another_data_set_tokenizer_model_or_seed_is_refused_with_both_values() {
 #[test]
 fn what_is_read_and_never_learned_belongs_to_a_run() {
     let config = Config::default();
-    let with = |digest: &str| BTreeMap::from([("the image tower".to_owned(), digest.to_owned())]);
+    let with = |digest: &str| BTreeMap::from([("the image tower of digest".to_owned(), digest.to_owned())]);
     let (one, other) = (with("aa"), with("bb"));
     let state = State::begin(Identity { frozen: &one, ..identity(&config) }).unwrap();
     assert!(state.check(Path::new("here"), Identity { frozen: &one, ..identity(&config) }).is_ok());

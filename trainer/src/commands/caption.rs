@@ -22,30 +22,39 @@ pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
             "--rerank compares captions with pictures, and the run's tower has no text side (caption.tower_tokenizer)"
         );
     }
-    captioner.reranks |= arguments.rerank;
-    captioner.thumbnails = if arguments.html.is_some() { PAGE_MAX } else { 0 };
+    let candidates = captioner.config.decode.candidates;
+    if arguments.rerank && candidates < 2 {
+        bail!("--rerank puts several captions of a picture in order, and one is written: give --n");
+    }
+    // As the configuration says, what is kept is CLIP's favourite; --n alone shows captions as they were written.
+    captioner.reranks = arguments.rerank || (arguments.n.is_none() && candidates > 1);
     let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
     let mut found = Found { shown: Vec::new(), results: Vec::new(), annotations: Vec::new(), images: 0 };
-    for input in &arguments.inputs {
+    for input in inputs(&arguments.inputs)? {
         let left = limit.map(|limit| limit - found.images);
         if left == Some(0) {
             break;
         }
+        captioner.thumbnails = if arguments.html.is_some() { PAGE_MAX - found.shown.len() } else { 0 };
         let mut visit = |picture: Captioned| -> trainer::Result<()> {
             found.take(picture, arguments);
             Ok(())
         };
-        if input.join("dataset.json").is_file() {
-            let (_, loader) = captioner.open_data(input, arguments.split.as_deref())?;
-            captioner.caption(&loader, left, &mut visit)?;
-        } else {
-            let mut files = files(input)?;
-            files.truncate(left.unwrap_or(usize::MAX));
-            captioner.caption_files(&files, &mut visit)?;
+        match input {
+            Input::DataSet(data) => {
+                let (_, loader) = captioner.open_data(data, arguments.split.as_deref())?;
+                captioner.caption(&loader, left, &mut visit)?;
+            }
+            Input::Files(mut files) => {
+                files.truncate(left.unwrap_or(usize::MAX));
+                captioner.caption_files(&files, &mut visit)?;
+            }
         }
     }
     if let Some(path) = &arguments.html {
-        let title = format!("{}, {} pictures", captioner.checkpoint.display(), found.images);
+        let (shown, all) = (found.shown.len(), found.images);
+        let count = if shown < all { format!("the first {shown} of {all}") } else { all.to_string() };
+        let title = format!("{}, {count} pictures", captioner.checkpoint.display());
         fsync::replace(path, page(&title, &found.shown)?.as_bytes()).context("could not write the page")?;
     }
     write_json(arguments.results.as_deref(), &Value::Array(found.results))?;
@@ -97,8 +106,14 @@ pub(super) fn overrides(given: &[String], n: Option<u16>, folder: &Path) -> Resu
     let Some(n) = n else { return Ok(overrides) };
     overrides.push(format!("decode.candidates={n}"));
     let is_set = |key: &str| given.iter().any(|given| given.trim_start().starts_with(key));
-    let decode = trainer::run::read_config(folder)?.decode;
-    if n > 1 && decode.method == trainer::config::DecodeMethod::Greedy && !is_set("decode.method") {
+    let config = trainer::run::read_config(folder)?;
+    let is_drawn = config.caption.family == trainer::config::Family::Diffusion;
+    let decode = config.decode;
+    if n > 1
+        && !is_drawn
+        && decode.method == trainer::config::DecodeMethod::Greedy
+        && !is_set("decode.method")
+    {
         overrides.push("decode.method=sample".into());
     }
     if decode.method == trainer::config::DecodeMethod::Beam
@@ -108,6 +123,29 @@ pub(super) fn overrides(given: &[String], n: Option<u16>, folder: &Path) -> Resu
         overrides.push(format!("decode.beams={n}"));
     }
     Ok(overrides)
+}
+
+/// What captions are written for.
+enum Input<'a> {
+    DataSet(&'a Path),
+    Files(Vec<PathBuf>),
+}
+
+/// The inputs in their order, files beside one another together.
+fn inputs(given: &[PathBuf]) -> Result<Vec<Input<'_>>> {
+    let mut inputs: Vec<Input<'_>> = Vec::new();
+    for input in given {
+        if input.join("dataset.json").is_file() {
+            inputs.push(Input::DataSet(input));
+            continue;
+        }
+        let mut more = files(input)?;
+        match inputs.last_mut() {
+            Some(Input::Files(files)) => files.append(&mut more),
+            _ => inputs.push(Input::Files(more)),
+        }
+    }
+    Ok(inputs)
 }
 
 /// The pictures of a file or a folder.

@@ -29,8 +29,9 @@ pub(crate) fn run(arguments: &ScoreArguments) -> Result<ExitCode> {
         Some(jar) => Some(meteor(&JavaProgram::meteor(&arguments.java, jar), &images)?.corpus),
         None => None,
     };
+    // Asked for, it may still have no score: of an image without a proposition.
     let spice = match &arguments.spice {
-        Some(jar) => spice(&JavaProgram::spice(&arguments.java, jar), &images)?.corpus,
+        Some(jar) => Some(spice(&JavaProgram::spice(&arguments.java, jar), &images)?.corpus),
         None => None,
     };
     let clip = clip(arguments, &references, &hypotheses)?;
@@ -47,7 +48,10 @@ pub(crate) fn run(arguments: &ScoreArguments) -> Result<ExitCode> {
         report::json(&found);
         return Ok(ExitCode::SUCCESS);
     }
-    table(images.len(), &scores, meteor, spice, clip.as_ref());
+    if spice == Some(None) {
+        report::line("SPICE: none, for an image has no score by it");
+    }
+    table(images.len(), &scores, meteor, spice.flatten(), clip.as_ref());
     Ok(ExitCode::SUCCESS)
 }
 

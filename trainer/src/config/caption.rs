@@ -1,10 +1,11 @@
-//! The sections `[caption]` and `[decode]`: a captioner instead of a CLIP, and how its captions are written.
+//! The section `[caption]`: a captioner instead of a CLIP.
 //!
 //! Leaves out the networks, which are in [`model::caption`](crate::model::caption).
 
 use super::Config;
 use super::preset::divides;
 use crate::error::{Error, Result};
+use crate::model::caption::noise::Noise;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -377,6 +378,11 @@ impl CaptionConfig {
         self.family != Family::None
     }
 
+    /// Whether a diffusion that predicts an earlier step can tell the caption from it.
+    fn tells_start(&self) -> bool {
+        Noise::new(self.diffusion.schedule, self.diffusion.steps).tells_start(self.diffusion.stride)
+    }
+
     /// Settings that need or exclude one another.
     pub(super) fn validate(&self, config: &Config) -> Result<()> {
         if !self.is_on() {
@@ -436,9 +442,46 @@ impl CaptionConfig {
                 "0 for a captioner, whose samples do not meet in the loss; optim.accum_steps spares memory";
             return refuse("train.chunk_size", config.train.chunk_size.to_string(), allowed);
         }
+        if diffusion.predicts == Predicts::Previous && !self.tells_start() {
+            let allowed = "so many of caption.diffusion.steps that each takes some noise off; a smaller stride or more steps leave nothing to learn";
+            return refuse("caption.diffusion.stride", diffusion.stride.to_string(), allowed);
+        }
+        refuse_unused("loss", &config.loss, LOSS_KEYS, "of a captioner, whose loss is its family's")?;
+        if self.family == Family::PrefixLm {
+            refuse_unused(
+                "caption.lm",
+                &self.lm,
+                LORA_KEYS,
+                "of prefix_lm, which leaves its language model as it is",
+            )?;
+        }
         config.decode.validate(self)?;
         refuse_monitor(config, false)
     }
+}
+
+/// Keys of `[loss]`, and of LoRA.
+const LOSS_KEYS: &[&str] = &["kind", "label_smoothing", "logit_bias"];
+const LORA_KEYS: &[&str] = &["rank", "alpha", "dropout", "targets"];
+
+/// Refuses a value of a key that would mean nothing.
+pub(super) fn refuse_unused<T: Serialize + Default>(
+    section: &str,
+    given: &T,
+    keys: &[&str],
+    what: &str,
+) -> Result<()> {
+    let value = |of: &T, key: &str| serde_json::to_value(of).map(|section| section[key].clone()).ok();
+    for key in keys {
+        let (given, default) = (value(given, key), value(&T::default(), key));
+        if let (Some(given), Some(default)) = (&given, &default)
+            && given != default
+        {
+            let allowed = format!("left at {default} {what}");
+            return Err(Error::Config { key: format!("{section}.{key}"), value: given.to_string(), allowed });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what only the other kind of model is measured by.
@@ -457,119 +500,4 @@ fn refuse_monitor(config: &Config, is_clip: bool) -> Result<()> {
         value: format!("\"{}\"", monitor.name()),
         allowed: allowed.into(),
     })
-}
-
-/// How captions are written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DecodeConfig {
-    /// How the next token is chosen.
-    pub method: DecodeMethod,
-    /// Logits are divided by it before a token is drawn.
-    pub temperature: f64,
-    /// Tokens that are drawn from: the most likely ones; 0: all.
-    pub top_k: usize,
-    /// Tokens that are drawn from: the fewest whose probabilities reach this.
-    pub top_p: f64,
-    /// Captions that a beam search follows.
-    pub beams: usize,
-    /// A beam's score is its log-probability over length to this power.
-    pub length_penalty: f64,
-    /// Divides positive logits of tokens that were written already, and multiplies negative ones.
-    pub repetition_penalty: f64,
-    /// No run of so many tokens comes twice; 0: any may.
-    pub no_repeat_ngram: usize,
-    /// Tokens before a caption may end.
-    pub min_length: usize,
-    /// Tokens of a caption at most; 0: what the context has room for.
-    pub max_length: usize,
-    /// Captions that are written for a picture, of which CLIP's favourite is kept.
-    pub candidates: usize,
-    /// How a diffusion writes.
-    pub sampler: Sampler,
-    /// Estimates that a diffusion makes.
-    pub diffusion_steps: usize,
-    /// How far a diffusion goes from what it says without the picture to what it says with it, and beyond.
-    pub guidance: f64,
-    /// Seed of what is drawn.
-    pub seed: u64,
-}
-
-impl Default for DecodeConfig {
-    fn default() -> Self {
-        Self {
-            method: DecodeMethod::Greedy,
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            beams: 4,
-            length_penalty: 1.0,
-            repetition_penalty: 1.0,
-            no_repeat_ngram: 0,
-            min_length: 1,
-            max_length: 0,
-            candidates: 1,
-            sampler: Sampler::Ddim,
-            diffusion_steps: 10,
-            guidance: 1.0,
-            seed: 0,
-        }
-    }
-}
-
-/// How the next token is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DecodeMethod {
-    /// The likeliest.
-    #[default]
-    Greedy,
-    /// Drawn.
-    Sample,
-    /// The best of several captions that are followed at once.
-    Beam,
-}
-
-impl DecodeConfig {
-    fn validate(&self, caption: &CaptionConfig) -> Result<()> {
-        let room = caption.context_length - 2;
-        let refuse = |key: &str, value: usize, allowed: String| {
-            Err(Error::Config { key: key.to_owned(), value: value.to_string(), allowed })
-        };
-        if self.max_length > room {
-            let allowed = format!("at most caption.context_length less its two markers, which is {room}");
-            return refuse("decode.max_length", self.max_length, allowed);
-        }
-        let longest = if self.max_length == 0 { room } else { self.max_length };
-        if self.min_length > longest {
-            let allowed = format!("at most the {longest} tokens that a caption may have");
-            return refuse("decode.min_length", self.min_length, allowed);
-        }
-        if caption.family == Family::Diffusion {
-            return self.validate_diffusion(caption);
-        }
-        if self.candidates > 1 && self.method == DecodeMethod::Greedy {
-            let allowed =
-                "1 with decode.method = \"greedy\", which has one answer; \"sample\" or \"beam\" have more";
-            return refuse("decode.candidates", self.candidates, allowed.to_owned());
-        }
-        if self.candidates > self.beams && self.method == DecodeMethod::Beam {
-            let allowed = format!("at most decode.beams, which is {}", self.beams);
-            return refuse("decode.candidates", self.candidates, allowed);
-        }
-        Ok(())
-    }
-
-    fn validate_diffusion(&self, caption: &CaptionConfig) -> Result<()> {
-        if self.guidance != 1.0 && caption.diffusion.mask_probability == 0.0 {
-            return Err(Error::Config {
-                key: "decode.guidance".into(),
-                value: self.guidance.to_string(),
-                allowed:
-                    "1.0 with caption.diffusion.mask_probability = 0, which teaches nothing without a picture"
-                        .into(),
-            });
-        }
-        Ok(())
-    }
 }

@@ -5,6 +5,7 @@
 
 mod augment;
 mod caption;
+mod decode;
 mod freeze;
 pub mod keys;
 mod loss;
@@ -22,10 +23,11 @@ use toml::{Table, Value};
 
 pub use augment::AugmentConfig;
 pub use caption::{
-    CaptionConfig, Condition, DecodeConfig, DecodeMethod, DecoderConfig, DiffusionConfig, DiffusionLoss,
-    Embeddings, Family, ImageFeatures, LmConfig, LoraTargets, MapperConfig, MapperKind, NoiseSchedule,
-    Predicts, Reduction, Rounding, Sampler,
+    CaptionConfig, Condition, DecoderConfig, DiffusionConfig, DiffusionLoss, Embeddings, Family,
+    ImageFeatures, LmConfig, LoraTargets, MapperConfig, MapperKind, NoiseSchedule, Predicts, Reduction,
+    Rounding, Sampler,
 };
+pub use decode::{DecodeConfig, DecodeMethod};
 pub use loss::{LossConfig, LossKind};
 pub use preset::{ModelConfig, TextConfig, VisionConfig};
 pub use sweep::Point;

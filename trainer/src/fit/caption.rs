@@ -4,6 +4,7 @@ use super::{At, Job, Outcome, Parts, Reporter, Task, captions_of, go};
 use crate::captioner::{
     self, Author, CaptionBatch, CaptionModel, Captioned, Stored, Tower, page, tower_view,
 };
+use crate::checkpoint::{self, Checkpoints};
 use crate::config::{Config, Family, Monitor};
 use crate::data::{self, Tensors};
 use crate::error::{Error, Result};
@@ -33,17 +34,20 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
         Some((lm, tokenizer)) => (Some(lm), tokenizer),
         None => (None, run.tokenizer(&config.tokenizer, || captions_of(&loader))?),
     };
-    let frozen = captioner::frozen(&tower, lm.as_deref());
+    let mut frozen = captioner::frozen(&tower, lm.as_deref());
     let total = config.total_steps(loader.batch_count());
     let model = CaptionModel::new(config, tower.shape(), lm, tokenizer.vocab_size(), &device)
         .and_then(|model| CaptionTrainee::new(model, &device))
         .map_err(Error::tensor("build the captioner"))?;
     let tensors = Tensors::new(&view, &loader, &tokenizer, &device)?;
-    // Side tables have what the tower saw of pictures as they are.
-    let (stored, note) = match config.data.augment.is_nothing() {
+    // Side tables have what the tower saw of pictures as they are. A run that began without goes on without: the
+    // tower's sums over a batch of another size may end in other bits.
+    let before = if job.resume { features_before(job.run)? } else { None };
+    let (stored, note) = match config.data.augment.is_nothing() && before.as_deref() != Some(COMPUTED) {
         true => Stored::open(&tower, &loader)?,
         false => (None, None),
     };
+    frozen.insert(FEATURES.into(), if stored.is_some() { STORED } else { COMPUTED }.into());
     let (stored_val, note_of_val) = Stored::open(&tower, &val)?;
     let notes =
         note.into_iter().chain(note_of_val.map(|note| format!("of {}: {note}", config.data.val_split)));
@@ -68,6 +72,17 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
         total,
     };
     go(job, parts, reporter)
+}
+
+/// Where the pictures' features come from, as checkpoints have it.
+const FEATURES: &str = "picture features";
+const STORED: &str = "read from a side table";
+const COMPUTED: &str = "computed by the tower";
+
+/// Where the newest checkpoint of a run had them from.
+fn features_before(run: &Path) -> Result<Option<String>> {
+    let Some(latest) = Checkpoints::of_run(run).latest()? else { return Ok(None) };
+    Ok(checkpoint::read_state(&latest)?.fixed.get(FEATURES).cloned())
 }
 
 /// Refuses what needs captions to be compared with pictures over a tower that cannot.

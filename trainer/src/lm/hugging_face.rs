@@ -53,12 +53,20 @@ pub(super) fn files_of(config: &Path, fetch: &mut dyn FnMut(&str) -> Result<Path
     Ok(names.into_iter().collect())
 }
 
+/// Refuses the model of a `config.json` by its sizes, before its weights are fetched or read.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let fail = |reason: String| Error::Weights { path: path.to_path_buf(), reason };
+    let sizes = sizes(&read_json(path)?, true).map_err(fail)?;
+    sizes.check().map_err(fail)
+}
+
 impl HuggingFace {
     /// Reads sizes and weights.
     pub(super) fn open(folder: &Path, device: &Device) -> Result<Self> {
         let path = folder.join(CONFIG);
         let config = read_json(&path)?;
         let fail = |reason: String| Error::Weights { path: path.clone(), reason };
+        check(&path)?;
         let mut absent = |name: &str| Err(fail(format!("there is no {name} beside it")));
         let files = files_of(&path, &mut absent)?;
         let (mut hasher, mut tensors) = (blake3::Hasher::new(), HashMap::new());
@@ -74,6 +82,8 @@ impl HuggingFace {
             }
         }
         let sizes = sizes(&config, tensors.contains_key("lm_head.weight")).map_err(fail)?;
+        // The same weights are another model with other rotations.
+        hasher.update(format!("{sizes:?}").as_bytes());
         Ok(Self {
             folder: folder.to_path_buf(),
             sizes,

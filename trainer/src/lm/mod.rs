@@ -81,6 +81,9 @@ impl LmSizes {
         if let Some((name, _)) = all.iter().find(|(_, size)| *size == 0 || *size > 1 << 24) {
             return Some(format!("{name} is missing or out of bounds"));
         }
+        if self.head_width > 1 << 24 {
+            return Some("the width of a head is out of bounds".into());
+        }
         if !heads.is_multiple_of(groups) || (self.head_width == 0 && !width.is_multiple_of(heads)) {
             return Some(format!("{heads} heads over {groups} groups do not fit a width of {width}"));
         }
@@ -92,12 +95,31 @@ impl LmSizes {
 
     /// Numbers in all parameters.
     pub fn parameters(&self) -> u64 {
-        let (width, depth) = (self.width as u64, self.depth() as u64);
-        let attention = 2 * width * depth * (self.heads + self.groups) as u64;
+        let product =
+            |sizes: &[usize]| sizes.iter().fold(1, |all: u64, size| all.saturating_mul(*size as u64));
+        let attention = product(&[2, self.width, self.depth(), self.heads.saturating_add(self.groups)]);
         let matrices = if self.kind == Kind::Llama { 3 } else { 2 };
-        let table = self.vocab_size as u64 * width;
-        let tables = if self.is_tied { table } else { 2 * table };
-        tables + self.layers as u64 * (attention + matrices * width * self.hidden as u64)
+        let layer = attention.saturating_add(product(&[matrices, self.width, self.hidden]));
+        let tables = product(&[if self.is_tied { 1 } else { 2 }, self.vocab_size, self.width]);
+        tables.saturating_add(layer.saturating_mul(self.layers as u64))
+    }
+
+    /// Why a model of these sizes is not read, in a clause: they fit none, or it does not fit in memory.
+    fn check(&self) -> std::result::Result<(), String> {
+        if let Some(problem) = self.problem() {
+            return Err(problem);
+        }
+        // Once as tensors, and once more laid out while captions are written.
+        let bytes = self.parameters().saturating_mul(2 * 4);
+        match loader::available_memory().filter(|available| bytes > *available) {
+            None => Ok(()),
+            Some(available) => Err(format!(
+                "its {:.1} M parameters take {:.1} GB in f32 with a copy to write by, and {:.1} GB of memory are free: take a smaller model",
+                self.parameters() as f64 / 1e6,
+                bytes as f64 / 1e9,
+                available as f64 / 1e9
+            )),
+        }
     }
 
     fn shape(&self, recompute: bool) -> LmShape {
@@ -144,6 +166,7 @@ fn located(source: &str, with_tokenizer: bool) -> Result<PathBuf> {
     }
     let hub = Hub::from_env();
     let config = hub.fetch(source, "config.json")?;
+    hugging_face::check(&config)?;
     for file in hugging_face::files_of(&config, &mut |file| hub.fetch(source, file))? {
         hub.fetch(source, &file)?;
     }
@@ -168,13 +191,14 @@ impl LanguageModel {
             let mut files = HuggingFace::open(&path, device)?;
             let (sizes, digest) = (files.sizes.clone(), files.digest.clone());
             let json = if own { None } else { Some(files.tokenizer()?) };
-            (Self::build(&mut files, Names::HuggingFace, sizes, digest, &fail)?, json)
+            (Self::build(&mut files, Names::HuggingFace, sizes, digest)?, json)
         } else {
             let mut file = Gguf::open(&path, device)?;
             let sizes = vocabulary::sizes(&file).map_err(&fail)?;
+            sizes.check().map_err(&fail)?;
             let json = if own { None } else { Some(vocabulary::tokenizer(&file).map_err(&fail)?) };
             let digest = file.digest()?;
-            (Self::build(&mut file, Names::Gguf, sizes, digest, &fail)?, json)
+            (Self::build(&mut file, Names::Gguf, sizes, digest)?, json)
         };
         let tokenizer = match json {
             Some(json) => Tokenizer::from_bytes(json, source)?,
@@ -188,28 +212,7 @@ impl LanguageModel {
         Ok((model, tokenizer))
     }
 
-    fn build(
-        tensors: &mut dyn load::Tensors,
-        names: Names,
-        sizes: LmSizes,
-        digest: String,
-        fail: &dyn Fn(String) -> Error,
-    ) -> Result<Self> {
-        if let Some(problem) = sizes.problem() {
-            return Err(fail(problem));
-        }
-        // Once as tensors, and once more laid out while captions are written.
-        let bytes = sizes.parameters().saturating_mul(2 * 4);
-        if let Some(available) = loader::available_memory().filter(|available| bytes > *available) {
-            let gb = |bytes: u64| bytes as f64 / 1e9;
-            let reason = format!(
-                "its {:.1} M parameters take {:.1} GB in f32 with a copy to write by, and {:.1} GB of memory are free: take a smaller model",
-                sizes.parameters() as f64 / 1e6,
-                gb(bytes),
-                gb(available)
-            );
-            return Err(fail(reason));
-        }
+    fn build(tensors: &mut dyn load::Tensors, names: Names, sizes: LmSizes, digest: String) -> Result<Self> {
         let mut loading = Loading { tensors, names, sizes: &sizes };
         let Ends { tokens, positions, norm, output } = loading.ends()?;
         let blocks = (0..sizes.layers).map(|layer| loading.block(layer)).collect::<Result<_>>()?;

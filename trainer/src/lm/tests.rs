@@ -84,18 +84,72 @@ fn what_is_no_language_model_is_told_in_a_sentence() {
     let write = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
     let here = || told(folder.path().to_str().unwrap());
     write("config.json", "{\"model_type\": \"bert\"}");
-    assert!(here().contains("there is no model.safetensors.index.json"), "{}", here());
-    fs_err::copy(fixture("llama/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
     assert!(here().contains("bert"), "{}", here());
     let config = fs_err::read_to_string(fixture("llama/config.json")).unwrap();
-    write("config.json", &config);
-    assert!(here().contains("caption.lm.tokenizer"), "{}", here());
-    write("config.json", &config.replace("\"hidden_size\": 32", "\"hidden_size\": 64"));
-    fs_err::copy(fixture("llama/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
-    assert!(here().contains("[263, 32], and the configuration asks for [263, 64]"), "{}", here());
+    // By its sizes, before there are weights.
     let huge = config.replace("\"intermediate_size\": 64", "\"intermediate_size\": 16000000");
     write("config.json", &huge.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 100000"));
     if loader::available_memory().is_some() {
         assert!(here().contains("take a smaller model"), "{}", here());
+    }
+    write("config.json", &config);
+    assert!(here().contains("there is no model.safetensors.index.json"), "{}", here());
+    fs_err::copy(fixture("llama/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    assert!(here().contains("caption.lm.tokenizer"), "{}", here());
+    write("config.json", &config.replace("\"hidden_size\": 32", "\"hidden_size\": 64"));
+    fs_err::copy(fixture("llama/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    assert!(here().contains("[263, 32], and the configuration asks for [263, 64]"), "{}", here());
+}
+
+#[test]
+fn sizes_without_bounds_are_counted_without_overflow() {
+    let (model, _) = open("llama");
+    let huge = LmSizes { head_width: usize::MAX, heads: usize::MAX, ..model.sizes.clone() };
+    assert_eq!(huge.parameters(), u64::MAX);
+    let wide = LmSizes { head_width: 1 << 25, ..model.sizes.clone() };
+    assert!(wide.check().unwrap_err().contains("head"));
+    let parameters: usize = [&model.tokens, &model.output].iter().map(|table| table.elem_count()).sum();
+    assert!(model.sizes.parameters() as usize > parameters / 2);
+}
+
+#[test]
+fn the_digest_is_of_what_the_configuration_says_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs_err::copy(fixture(&format!("llama/{name}")), folder.path().join(name)).unwrap();
+    }
+    let digest = || LanguageModel::open(folder.path().to_str().unwrap(), "", &Device::Cpu).unwrap().0.digest;
+    let before = digest();
+    assert_eq!(before, open("llama").0.digest);
+    let path = folder.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    config["rms_norm_eps"] = serde_json::json!(0.5);
+    fs_err::write(&path, config.to_string()).unwrap();
+    assert_ne!(digest(), before);
+}
+
+/// A GGUF file of metadata alone, each a number of 32 bits or a text.
+fn metadata(entries: &[(&str, Result<f32, &str>)]) -> Vec<u8> {
+    let mut bytes = [&b"GGUF"[..], &3u32.to_le_bytes(), &0u64.to_le_bytes()].concat();
+    bytes.extend((entries.len() as u64).to_le_bytes());
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    for (key, value) in entries {
+        bytes.extend(text(key));
+        match value {
+            Ok(number) => bytes.extend([6u32.to_le_bytes(), number.to_le_bytes()].concat()),
+            Err(word) => bytes.extend([&8u32.to_le_bytes()[..], &text(word)].concat()),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn scaled_rotations_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scaled.gguf");
+    for (key, value) in [("llama.rope.scale_linear", Ok(4.0)), ("llama.rope.scaling.type", Err("yarn"))] {
+        fs_err::write(&path, metadata(&[("general.architecture", Err("llama")), (key, value)])).unwrap();
+        let told = LanguageModel::open(path.to_str().unwrap(), "", &Device::Cpu).unwrap_err().to_string();
+        assert!(told.contains("rotations are scaled"), "{told}");
     }
 }

@@ -23,6 +23,13 @@ pub(super) fn sizes(file: &Gguf) -> Result<LmSizes, String> {
     if file.text(&format!("{family}.rope.scaling.type")).is_some_and(|kind| kind != "none") {
         return Err("its rotations are scaled, which is not known here".into());
     }
+    // Factors of llama 3.1 stand beside the weights.
+    let factor = file.number(&format!("{family}.rope.scale_linear")).unwrap_or(1.0);
+    if file.has("rope_freqs.weight") || factor != 1.0 {
+        return Err(
+            "its rotations are scaled (rope_freqs, rope.scale_linear), which is not known here".into()
+        );
+    }
     let heads = get("attention.head_count")?;
     let eps = match kind {
         Kind::Llama => file.number("llama.attention.layer_norm_rms_epsilon"),

@@ -15,8 +15,11 @@ pub struct Noise {
     bars: Vec<f64>,
 }
 
-/// The least that is left of a caption, so that nothing is divided by 0.
-const BAR_MIN: f64 = 1e-5;
+/// The least share of ᾱ that a step leaves, so that something is left at the last one (as Nichol and Dhariwal bound β).
+const STEP_MIN: f64 = 1e-3;
+
+/// The least that the mean of an earlier step must have of x_0 for x_0 to be told from it.
+const OF_START_MIN: f64 = 1e-4;
 
 impl Noise {
     /// A schedule of `steps` steps.
@@ -27,7 +30,12 @@ impl Noise {
             NoiseSchedule::Cosine => cosine(step) / cosine(0),
             NoiseSchedule::Sqrt => 1.0 - (part(step) + 1e-4).sqrt(),
         };
-        Self { bars: (0..=steps).map(|step| bar(step).clamp(BAR_MIN, 1.0)).collect() }
+        let mut bars: Vec<f64> = Vec::with_capacity(steps + 1);
+        for step in 0..=steps {
+            let least = bars.last().map_or(0.0, |before| before * STEP_MIN);
+            bars.push(bar(step).clamp(least, 1.0));
+        }
+        Self { bars }
     }
 
     /// T.
@@ -46,8 +54,15 @@ impl Noise {
     pub fn posterior(&self, step: usize, earlier: usize) -> (f64, f64) {
         let (at, before) = (self.bars[step.min(self.steps())], self.bars[earlier]);
         let ratio = at / before;
-        let left = (1.0 - at).max(BAR_MIN);
+        let left = (1.0 - at).max(f64::MIN_POSITIVE);
         (before.sqrt() * (1.0 - ratio) / left, ratio.sqrt() * (1.0 - before) / left)
+    }
+}
+
+impl Noise {
+    /// Whether x_0 can be told from the mean of the step `stride` earlier, at every step.
+    pub fn tells_start(&self, stride: usize) -> bool {
+        (1..=self.steps()).all(|step| self.posterior(step, step.saturating_sub(stride)).0 >= OF_START_MIN)
     }
 }
 
@@ -78,7 +93,11 @@ mod tests {
             let noise = Noise::new(schedule, 1000);
             assert_eq!(noise.steps(), 1000);
             let shares: Vec<f64> = (0..=1000).map(|step| noise.shares(step).0).collect();
-            assert!(shares.windows(2).all(|pair| pair[1] <= pair[0]));
+            assert!(shares.windows(2).all(|pair| pair[1] < pair[0]));
+            assert!(noise.tells_start(1) && noise.tells_start(1000));
+            // Of a hundred times as many steps one takes too little off.
+            let fine = Noise::new(schedule, 100_000);
+            assert!(!fine.tells_start(1) && fine.tells_start(100));
             assert!(shares[0] > 0.99 && shares[1000] < 0.02, "{} {}", shares[0], shares[1000]);
             for step in [0, 1, 500, 1000] {
                 let (kept, added) = noise.shares(step);

@@ -47,13 +47,14 @@ fn loss(model: &DiffusionCaptioner, seed: u64) -> DiffusionTerms {
 
 type Change = fn(&mut DiffusionConfig);
 
-const VARIANTS: [(&str, Change); 12] = [
+const VARIANTS: [(&str, Change); 13] = [
     ("as it is", |_| ()),
     ("add", |c| c.condition = Condition::Add),
     ("an earlier step", |c| (c.predicts, c.stride) = (Predicts::Previous, 300)),
     ("an earlier step without the first", |c| {
         (c.predicts, c.stride, c.first_weight) = (Predicts::Previous, 900, 0.0);
     }),
+    ("the step before", |c| (c.predicts, c.stride) = (Predicts::Previous, 1)),
     ("squared", |c| c.loss = DiffusionLoss::Mse),
     ("the sample's words", |c| c.rounding_of = Rounding::Sample),
     ("frozen embeddings", |c| c.embeddings = Embeddings::Frozen),
