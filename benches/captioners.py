@@ -62,7 +62,8 @@ LORA = [*SHORT, "optim.steps=100", "caption.lm.dropout=0"]
 TABLES = {  # name: (title, data set, tower, rows)
     "shapes": ("The families on `shapes`", "shapes", "clip_shapes", {
         "prefix": Row("caption_prefix", *WIDE, *SHORT, "optim.steps=3000", "caption.skip_blocks=0"),
-        "diffusion": Row("caption_diffusion", *SHORT, "caption.skip_blocks=0"),
+        "prefix, 64 patches": Row("caption_prefix", *WIDE, *SHORT, "optim.steps=3000", "caption.skip_blocks=1"),
+        "diffusion": Row("caption_diffusion", *SHORT, "optim.steps=1500", "data.batch_size=32", "caption.skip_blocks=0"),
         "lora": Row("caption_lora", *SHORT, "optim.steps=300", "data.batch_size=16", "caption.skip_blocks=0"),
         "prefix_lm": Row("caption_prefix_lm", *SHORT, "optim.steps=300", "caption.skip_blocks=0"),
     }),
@@ -73,7 +74,8 @@ TABLES = {  # name: (title, data set, tower, rows)
     }),
     "photos": ("The families on 600 photos, 100 held out", "photos", "clip_photos", {
         "prefix": Row("caption_prefix", *WIDE, *PHOTOS, "optim.steps=400", "train.eval_every=100", "caption.skip_blocks=0"),
-        "diffusion": Row("caption_diffusion", *PHOTOS, "optim.steps=800", "train.eval_every=200", "caption.skip_blocks=0"),
+        "diffusion": Row("caption_diffusion", *PHOTOS, "optim.steps=800", "data.batch_size=32", "train.eval_every=200",
+                         "caption.skip_blocks=0"),
         "lora": Row("caption_lora", "optim.steps=100", "data.batch_size=16", "train.eval_every=50", "caption.skip_blocks=0"),
         "prefix_lm": Row("caption_prefix_lm", "optim.steps=100", "train.eval_every=50", "caption.skip_blocks=0"),
     }),
