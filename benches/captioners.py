@@ -217,9 +217,9 @@ def measured(args, table, row):
     where, write = f"data/{data}", sets(found.write)
     limit = pictures((found if not found.of else TABLES[found.of[0]][3][found.of[1]]).config)
     captions = f"runs/{name}/captions.json"
-    run([program("trainer"), "caption", "--run", name, where, *write, *limit, "--results", captions, "--html", f"runs/{name}/captions.html"], args.work)
+    kept = ["--results", captions, "--html", f"runs/{name}/captions.html"]
     many = ["--n", str(found.n)] if found.n else []
-    told = json.loads(run([program("trainer"), "eval", "--run", name, "--data", where, *write, *limit, *many, "--json"], args.work)[0])
+    told = json.loads(run([program("trainer"), "eval", "--run", name, "--data", where, *write, *limit, *many, *kept, "--json"], args.work)[0])
     entry = {"keys": found.keys + found.write, "seconds": seconds, "images": told["images"], "loss": told["loss"], "captions": told["captions"],
              "step": told["step"], "commit": commit(), "date": str(datetime.date.today()), "load": os.getloadavg()[0]}
     if found.n:

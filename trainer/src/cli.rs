@@ -183,6 +183,12 @@ pub(crate) struct EvalArguments {
     /// For a captioner: override a key of [decode]; may be given often.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
+    /// For a captioner: write the captions as COCO's results, for `trainer score` and `prep judge`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) results: Option<PathBuf>,
+    /// For a captioner: write a page of pictures with their captions.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

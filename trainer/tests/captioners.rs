@@ -369,8 +369,12 @@ fn captions_are_scored_as_they_are_evaluated() {
     let clip = ["--tower", tower.to_str().unwrap(), "--data", data_name];
     let scored: Value =
         serde_json::from_str(&done(&[words.as_slice(), &clip].concat(), runs.path())).unwrap();
-    let words = ["eval", "--run", name, "--data", data_name, "--json"];
+    let kept = ["--results", "evaluated.json", "--html", "evaluated.html"];
+    let words = [&["eval", "--run", name, "--data", data_name, "--json"], kept.as_slice()].concat();
     let found: Value = serde_json::from_str(&done(&words, runs.path())).unwrap();
+    let read = |name: &str| fs_err::read_to_string(runs.path().join(name)).unwrap();
+    assert_eq!(read("evaluated.json"), read("results.json"), "one greedy captioner, the same captions");
+    assert_eq!(read("evaluated.html").matches("<img").count(), 13);
     let close = |a: &Value, b: &Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-6;
     assert!(close(&scored["CIDEr"], &found["captions"]["cider"]), "{scored} {found}");
     assert!(close(&scored["Bleu_4"], &found["captions"]["bleu_4"]));
@@ -390,6 +394,17 @@ fn captions_are_scored_as_they_are_evaluated() {
     let (code, _, err) =
         run(&["eval", "--run", tower.to_str().unwrap(), "--data", data_name, "--n", "2"], runs.path());
     assert!(code == 2 && err.contains("captioners"), "{err}");
+    // A file that cannot be written is told before pictures are described.
+    for command in [&["caption", "--run", name, data_name][..], &["eval", "--run", name, "--data", data_name]]
+    {
+        for option in ["--results", "--html"] {
+            let (code, out, err) = run(&[command, &[option, "none/there"]].concat(), runs.path());
+            assert!(
+                code == 2 && err.contains("none") && err.contains("folder") && out.is_empty(),
+                "{out} {err}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -11,11 +11,13 @@ use trainer::fsync;
 use trainer::imagefolder;
 
 /// Pictures on a page at most: each is in the file itself.
-const PAGE_MAX: usize = 2_000;
+pub(super) const PAGE_MAX: usize = 2_000;
 
 /// Prints a line of JSON a picture.
 pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
     let folder = run_folder(&arguments.run.run, &arguments.run.runs_dir);
+    let CaptionArguments { html, results, references, .. } = arguments;
+    check_outputs(&[html.as_ref(), results.as_ref(), references.as_ref()])?;
     let mut captioner = Captioner::open(&folder, &overrides(&arguments.overrides, arguments.n, &folder)?)?;
     if arguments.rerank && !captioner.tower.has_text() {
         bail!(
@@ -52,10 +54,7 @@ pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
         }
     }
     if let Some(path) = &arguments.html {
-        let (shown, all) = (found.shown.len(), found.images);
-        let count = if shown < all { format!("the first {shown} of {all}") } else { all.to_string() };
-        let title = format!("{}, {count} pictures", captioner.checkpoint.display());
-        fsync::replace(path, page(&title, &found.shown)?.as_bytes()).context("could not write the page")?;
+        write_page(path, &captioner, &found.shown, found.images)?;
     }
     write_json(arguments.results.as_deref(), &Value::Array(found.results))?;
     let images: Vec<Value> = found.annotations.iter().map(|a| json!({"id": a["image_id"]})).collect();
@@ -84,9 +83,8 @@ impl Found {
     fn take(&mut self, picture: Captioned, arguments: &CaptionArguments) {
         report::line(&json!(picture).to_string());
         self.images += 1;
-        let first = picture.captions.first().map_or("", |caption| caption.text.as_str());
         if arguments.results.is_some() {
-            self.results.push(json!({"image_id": picture.key, "caption": first}));
+            self.results.push(result(&picture));
         }
         if arguments.references.is_some() {
             for text in &picture.references {
@@ -160,7 +158,35 @@ fn files(input: &Path) -> Result<Vec<PathBuf>> {
     Ok(vec![input.to_path_buf()])
 }
 
-fn write_json(path: Option<&Path>, value: &Value) -> Result<()> {
+/// Refuses files that could not be written, before pictures are described for minutes.
+pub(super) fn check_outputs(outputs: &[Option<&PathBuf>]) -> Result<()> {
+    for path in outputs.iter().copied().flatten() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            bail!("{} cannot be written: there is no folder {}", path.display(), folder.display());
+        }
+        if path.is_dir() {
+            bail!("{} cannot be written: it is a folder", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// A picture's first caption as an entry of COCO's results.
+pub(super) fn result(picture: &Captioned) -> Value {
+    let first = picture.captions.first().map_or("", |caption| caption.text.as_str());
+    json!({"image_id": picture.key, "caption": first})
+}
+
+/// Writes a page of the pictures `shown`, the first of `all`.
+pub(super) fn write_page(path: &Path, captioner: &Captioner, shown: &[Captioned], all: usize) -> Result<()> {
+    let count =
+        if shown.len() < all { format!("the first {} of {all}", shown.len()) } else { all.to_string() };
+    let title = format!("{}, {count} pictures", captioner.checkpoint.display());
+    fsync::replace(path, page(&title, shown)?.as_bytes()).context("could not write the page")
+}
+
+pub(super) fn write_json(path: Option<&Path>, value: &Value) -> Result<()> {
     match path {
         Some(path) => {
             fsync::replace(path, format!("{value:#}\n").as_bytes()).context("could not write the results")

@@ -15,8 +15,14 @@ pub(crate) fn run(arguments: &EvalArguments) -> Result<ExitCode> {
     if run::read_config(&folder)?.caption.is_on() {
         return eval_captions::run(arguments, &folder);
     }
-    if arguments.n.is_some() || !arguments.overrides.is_empty() {
-        bail!("--n and --set are for captioners, and {} trained a CLIP", folder.display());
+    let of_captions = [
+        ("--n", arguments.n.is_some()),
+        ("--set", !arguments.overrides.is_empty()),
+        ("--results", arguments.results.is_some()),
+        ("--html", arguments.html.is_some()),
+    ];
+    if let Some((option, _)) = of_captions.into_iter().find(|(_, is_given)| *is_given) {
+        bail!("{option} is for captioners, and {} trained a CLIP", folder.display());
     }
     let trained = open(&arguments.run)?;
     let Trained { config, tokenizer, checkpoint, state, device, clip } = &trained;

@@ -9,13 +9,15 @@ use std::process::ExitCode;
 use trainer::captioner::{Caption, Captioned, Captioner, Proximity, scores, scores_of};
 use trainer::metrics::CaptionRow;
 
-/// Writes captions for the split and prints their scores.
+/// Writes captions for the split, keeps them where a file is named, and prints their scores.
 pub(super) fn run(arguments: &EvalArguments, folder: &Path) -> Result<ExitCode> {
     if arguments.shuffle_captions {
         bail!("--shuffle-captions is a control of recall, and {} trained a captioner", folder.display());
     }
+    caption::check_outputs(&[arguments.html.as_ref(), arguments.results.as_ref()])?;
     let overrides = caption::overrides(&arguments.overrides, arguments.n, folder)?;
-    let captioner = Captioner::open(folder, &overrides)?;
+    let mut captioner = Captioner::open(folder, &overrides)?;
+    captioner.thumbnails = if arguments.html.is_some() { caption::PAGE_MAX } else { 0 };
     let (split, loader) = captioner.open_data(&arguments.samples.data, arguments.samples.split.as_deref())?;
     let trained_on = &captioner.state.loader.fingerprint;
     let is_same_data = loader.fingerprint() == trained_on.as_str();
@@ -28,6 +30,12 @@ pub(super) fn run(arguments: &EvalArguments, folder: &Path) -> Result<ExitCode> 
     let count = pictures.iter().map(|picture| picture.captions.len()).max().unwrap_or(0);
     let kept = scores(&pictures);
     let reranked = (count > 1).then(|| reranking(&pictures, count));
+    let results = arguments.results.as_deref();
+    caption::write_json(results, &Value::Array(pictures.iter().map(caption::result).collect()))?;
+    if let Some(path) = &arguments.html {
+        let shown = &pictures[..pictures.len().min(caption::PAGE_MAX)];
+        caption::write_page(path, &captioner, shown, pictures.len())?;
+    }
     if arguments.json {
         let mut value = json!({
             "checkpoint": captioner.checkpoint, "step": captioner.state.step, "split": split,

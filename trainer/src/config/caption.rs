@@ -443,7 +443,7 @@ impl CaptionConfig {
             return refuse("train.chunk_size", config.train.chunk_size.to_string(), allowed);
         }
         if diffusion.predicts == Predicts::Previous && !self.tells_start() {
-            let allowed = "so many of caption.diffusion.steps that each takes some noise off; a smaller stride or more steps leave nothing to learn";
+            let allowed = "a larger share of caption.diffusion.steps: an earlier step so near has too little of the caption to tell it from";
             return refuse("caption.diffusion.stride", diffusion.stride.to_string(), allowed);
         }
         refuse_unused("loss", &config.loss, LOSS_KEYS, "of a captioner, whose loss is its family's")?;
@@ -460,8 +460,9 @@ impl CaptionConfig {
     }
 }
 
-/// Keys of `[loss]`, and of LoRA.
+/// Keys of `[loss]` that a CLIP alone has a use for.
 const LOSS_KEYS: &[&str] = &["kind", "label_smoothing", "logit_bias"];
+/// Keys of `[caption.lm]` that LoRA alone has a use for.
 const LORA_KEYS: &[&str] = &["rank", "alpha", "dropout", "targets"];
 
 /// Refuses a value of a key that would mean nothing.
@@ -471,12 +472,17 @@ pub(super) fn refuse_unused<T: Serialize + Default>(
     keys: &[&str],
     what: &str,
 ) -> Result<()> {
-    let value = |of: &T, key: &str| serde_json::to_value(of).map(|section| section[key].clone()).ok();
+    let values = |of: &T| {
+        serde_json::to_value(of).map_err(|e| Error::Config {
+            key: section.to_owned(),
+            value: e.to_string(),
+            allowed: "values that JSON has too".into(),
+        })
+    };
+    let (given, default) = (values(given)?, values(&T::default())?);
     for key in keys {
-        let (given, default) = (value(given, key), value(&T::default(), key));
-        if let (Some(given), Some(default)) = (&given, &default)
-            && given != default
-        {
+        let (given, default) = (&given[key], &default[key]);
+        if given != default {
             let allowed = format!("left at {default} {what}");
             return Err(Error::Config { key: format!("{section}.{key}"), value: given.to_string(), allowed });
         }

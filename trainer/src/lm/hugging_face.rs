@@ -55,9 +55,13 @@ pub(super) fn files_of(config: &Path, fetch: &mut dyn FnMut(&str) -> Result<Path
 
 /// Refuses the model of a `config.json` by its sizes, before its weights are fetched or read.
 pub(super) fn check(path: &Path) -> Result<()> {
-    let fail = |reason: String| Error::Weights { path: path.to_path_buf(), reason };
-    let sizes = sizes(&read_json(path)?, true).map_err(fail)?;
-    sizes.check().map_err(fail)
+    check_config(path, &read_json(path)?)
+}
+
+fn check_config(path: &Path, config: &Value) -> Result<()> {
+    sizes(config, true)
+        .and_then(|sizes| sizes.check())
+        .map_err(|reason| Error::Weights { path: path.to_path_buf(), reason })
 }
 
 impl HuggingFace {
@@ -66,7 +70,7 @@ impl HuggingFace {
         let path = folder.join(CONFIG);
         let config = read_json(&path)?;
         let fail = |reason: String| Error::Weights { path: path.clone(), reason };
-        check(&path)?;
+        check_config(&path, &config)?;
         let mut absent = |name: &str| Err(fail(format!("there is no {name} beside it")));
         let files = files_of(&path, &mut absent)?;
         let (mut hasher, mut tensors) = (blake3::Hasher::new(), HashMap::new());

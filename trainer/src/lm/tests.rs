@@ -1,5 +1,6 @@
 //! Both families from both kinds of files, against what transformers computed; and files that are none.
 
+use super::gguf::Value;
 use super::*;
 use candle_core::DType;
 use std::collections::HashMap;
@@ -128,28 +129,58 @@ fn the_digest_is_of_what_the_configuration_says_too() {
     assert_ne!(digest(), before);
 }
 
-/// A GGUF file of metadata alone, each a number of 32 bits or a text.
-fn metadata(entries: &[(&str, Result<f32, &str>)]) -> Vec<u8> {
-    let mut bytes = [&b"GGUF"[..], &3u32.to_le_bytes(), &0u64.to_le_bytes()].concat();
+/// A GGUF file of metadata and of tensors of one number.
+fn gguf(entries: &[(&str, Value)], tensors: &[&str]) -> Vec<u8> {
+    let mut bytes = [&b"GGUF"[..], &3u32.to_le_bytes(), &(tensors.len() as u64).to_le_bytes()].concat();
     bytes.extend((entries.len() as u64).to_le_bytes());
     let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     for (key, value) in entries {
         bytes.extend(text(key));
         match value {
-            Ok(number) => bytes.extend([6u32.to_le_bytes(), number.to_le_bytes()].concat()),
-            Err(word) => bytes.extend([&8u32.to_le_bytes()[..], &text(word)].concat()),
+            Value::Whole(whole) => bytes.extend([4u32.to_le_bytes(), (*whole as u32).to_le_bytes()].concat()),
+            Value::Number(number) => {
+                bytes.extend([6u32.to_le_bytes(), (*number as f32).to_le_bytes()].concat());
+            }
+            Value::Text(word) => bytes.extend([&8u32.to_le_bytes()[..], &text(word)].concat()),
+            other => unreachable!("{other:?} is not written here"),
         }
     }
+    for name in tensors {
+        // One dimension of length 1, f32, at the beginning of the data.
+        bytes.extend(text(name));
+        bytes.extend(
+            [&1u32.to_le_bytes()[..], &1u64.to_le_bytes(), &0u32.to_le_bytes(), &0u64.to_le_bytes()].concat(),
+        );
+    }
+    bytes.extend([0; 64]);
     bytes
 }
 
 #[test]
-fn scaled_rotations_are_refused() {
+fn rotations_that_are_not_made_here_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("scaled.gguf");
-    for (key, value) in [("llama.rope.scale_linear", Ok(4.0)), ("llama.rope.scaling.type", Err("yarn"))] {
-        fs_err::write(&path, metadata(&[("general.architecture", Err("llama")), (key, value)])).unwrap();
-        let told = LanguageModel::open(path.to_str().unwrap(), "", &Device::Cpu).unwrap_err().to_string();
-        assert!(told.contains("rotations are scaled"), "{told}");
+    let path = folder.path().join("turned.gguf");
+    let told = |more: (&str, Value), tensors: &[&str]| {
+        let text = |key, word: &str| (key, Value::Text(word.to_owned()));
+        let whole = |key, number| (key, Value::Whole(number));
+        let entries = [
+            text("general.architecture", "llama"),
+            whole("llama.embedding_length", 32),
+            whole("llama.attention.head_count", 4),
+            more,
+        ];
+        fs_err::write(&path, gguf(&entries, tensors)).unwrap();
+        LanguageModel::open(path.to_str().unwrap(), "", &Device::Cpu).unwrap_err().to_string()
+    };
+    let same = || ("llama.rope.dimension_count", Value::Whole(8));
+    for (more, tensors, word) in [
+        (("llama.rope.scale_linear", Value::Number(4.0)), &[][..], "rotations are scaled"),
+        (("llama.rope.scaling.type", Value::Text("yarn".into())), &[], "rotations are scaled"),
+        (same(), &["rope_freqs.weight"], "rotations are scaled"),
+        (("llama.rope.dimension_count", Value::Whole(4)), &[], "turns 4 of a head's 8 numbers"),
+        (same(), &[], "it has no tokens"),
+    ] {
+        let told = told(more, tensors);
+        assert!(told.contains(word), "{told}");
     }
 }

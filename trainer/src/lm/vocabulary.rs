@@ -31,6 +31,12 @@ pub(super) fn sizes(file: &Gguf) -> Result<LmSizes, String> {
         );
     }
     let heads = get("attention.head_count")?;
+    let (width, head_width) = (get("embedding_length")?, get("attention.key_length").unwrap_or(0));
+    let turned = get("rope.dimension_count").ok();
+    let depth = if head_width == 0 { width.checked_div(heads).unwrap_or(0) } else { head_width };
+    if let Some(turned) = turned.filter(|turned| *turned != depth) {
+        return Err(format!("it turns {turned} of a head's {depth} numbers, and turning all is known here"));
+    }
     let eps = match kind {
         Kind::Llama => file.number("llama.attention.layer_norm_rms_epsilon"),
         Kind::Gpt2 => file.number("gpt2.attention.layer_norm_epsilon"),
@@ -40,11 +46,11 @@ pub(super) fn sizes(file: &Gguf) -> Result<LmSizes, String> {
         kind,
         vocab_size: file.rows("token_embd.weight").or(vocab_size).ok_or("it has no tokens")?,
         context_length: get("context_length")?,
-        width: get("embedding_length")?,
+        width,
         layers: get("block_count")?,
         heads,
         groups: get("attention.head_count_kv").unwrap_or(heads),
-        head_width: get("attention.key_length").unwrap_or(0),
+        head_width,
         hidden: get("feed_forward_length")?,
         eps: eps.ok_or("it does not say its norms' epsilon")?,
         rope_theta: file.number("llama.rope.freq_base").unwrap_or(10_000.0),

@@ -57,9 +57,7 @@ impl Noise {
         let left = (1.0 - at).max(f64::MIN_POSITIVE);
         (before.sqrt() * (1.0 - ratio) / left, ratio.sqrt() * (1.0 - before) / left)
     }
-}
 
-impl Noise {
     /// Whether x_0 can be told from the mean of the step `stride` earlier, at every step.
     pub fn tells_start(&self, stride: usize) -> bool {
         (1..=self.steps()).all(|step| self.posterior(step, step.saturating_sub(stride)).0 >= OF_START_MIN)
