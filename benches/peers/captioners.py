@@ -49,13 +49,14 @@ class Prefix(nn.Module):
     def __init__(self, vocab=8192, width=512, layers=3, heads=2):
         super().__init__()
         self.mapper = nn.Sequential(nn.Linear(SEEN, width), nn.GELU(), nn.Linear(width, width))
+        self.places = nn.Parameter(torch.randn(PATCHES, width) * 0.02)
         self.tokens, self.positions = nn.Embedding(vocab, width), nn.Parameter(0.01 * torch.randn(CONTEXT, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.ln = nn.LayerNorm(width)
         nn.init.normal_(self.tokens.weight, std=0.02)
 
     def loss(self, features, ids, targets):
-        x = torch.cat([self.mapper(features), self.tokens(ids) + self.positions[:ids.shape[1]]], 1)
+        x = torch.cat([self.mapper(features) + self.places, self.tokens(ids) + self.positions[:ids.shape[1]]], 1)
         for block in self.blocks:
             x = block(x, True)
         hidden = self.ln(x[:, PATCHES:])
@@ -65,7 +66,7 @@ class Prefix(nn.Module):
     def write(self, features, count):
         caches = [{} for _ in self.blocks]
         start = torch.zeros(features.shape[0], 1, dtype=torch.long)
-        x = torch.cat([self.mapper(features), self.tokens(start) + self.positions[:1]], 1)
+        x = torch.cat([self.mapper(features) + self.places, self.tokens(start) + self.positions[:1]], 1)
         for place in range(1, count + 1):
             for block, cache in zip(self.blocks, caches):
                 x = block(x, True, cache)
@@ -105,16 +106,17 @@ class Lora(nn.Module):
                     if isinstance(inner, nn.Linear):
                         setattr(part, name, LoraLinear(inner))
         self.mapper = nn.Sequential(nn.Linear(SEEN, 576), nn.GELU(), nn.Linear(576, 576))
+        self.places = nn.Parameter(torch.randn(PATCHES, 576) * 0.02)
 
     def loss(self, features, ids, targets):
-        x = torch.cat([self.mapper(features), self.lm.model.embed_tokens(ids)], 1)
+        x = torch.cat([self.mapper(features) + self.places, self.lm.model.embed_tokens(ids)], 1)
         hidden = self.lm.model(inputs_embeds=x, use_cache=False).last_hidden_state[:, PATCHES:]
         return F.cross_entropy(self.lm.lm_head(hidden).flatten(0, 1), targets.flatten())
 
     @torch.inference_mode()
     def write(self, features, count):
         start = torch.zeros(features.shape[0], 1, dtype=torch.long)
-        x = torch.cat([self.mapper(features), self.lm.model.embed_tokens(start)], 1)
+        x = torch.cat([self.mapper(features) + self.places, self.lm.model.embed_tokens(start)], 1)
         self.lm.generate(inputs_embeds=x, max_new_tokens=count, min_new_tokens=count, do_sample=False, pad_token_id=0)
 
 
@@ -125,6 +127,7 @@ class Diffusion(nn.Module):
         super().__init__()
         self.width, self.steps = width, steps
         self.mapper, self.tokens = nn.Linear(SEEN, width), nn.Embedding(vocab, embed)
+        self.places = nn.Parameter(torch.randn(PATCHES, width) * 0.02)
         self.input, self.output = nn.Linear(embed, width), nn.Linear(width, embed)
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.positions = nn.Parameter(0.02 * torch.randn(CONTEXT, width))
@@ -144,7 +147,7 @@ class Diffusion(nn.Module):
     def loss(self, features, ids, targets):
         batch = ids.shape[0]
         start = self.tokens(F.pad(targets, (0, 1), value=1))
-        seen = self.mapper(features)
+        seen = self.mapper(features) + self.places
         seen = torch.where(torch.rand(batch, 1, 1) < 0.1, self.nothing, seen).repeat(2, 1, 1)
         t = torch.cat([torch.randint(1, self.steps + 1, (batch,)), torch.ones(batch, dtype=torch.long)])
         x_0, bar = start.repeat(2, 1, 1), self.bars[t][:, None, None]
@@ -157,7 +160,7 @@ class Diffusion(nn.Module):
     @torch.inference_mode()
     def write(self, features, count, passes=10):
         batch = features.shape[0]
-        x, seen = torch.randn(batch, CONTEXT, self.tokens.embedding_dim), self.mapper(features)
+        x, seen = torch.randn(batch, CONTEXT, self.tokens.embedding_dim), self.mapper(features) + self.places
         for number in range(passes):
             step, after = self.steps * (passes - number) // passes, self.steps * (passes - number - 1) // passes
             found = self.denoise(x, torch.full((batch,), step), seen)

@@ -13,6 +13,7 @@ mod outside_bytes;
 
 use std::io::Cursor;
 
+use largest::mutate;
 use proptest::prelude::*;
 
 #[global_allocator]
@@ -24,33 +25,6 @@ const ALLOCATION_MAX: usize = 32 * outside_bytes::PIXELS_MAX as usize;
 /// The TIFF decoder takes what the values of a tag claim, up to 256 MiB of its own limit, before a tighter one can be
 /// set; a fuzzed header found it.
 const TIFF_ALLOCATION_MAX: usize = 300 << 20;
-
-/// `count` changed copies of `sound`: bytes replaced by telling ones, cut, taken out, put in.
-fn mutate(sound: &[u8], count: usize, allocation_max: usize, mut with: impl FnMut(&[u8])) {
-    largest::largest();
-    let mut state = 1u64;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) as usize) % below.max(1)
-    };
-    for _ in 0..count {
-        let mut bytes = sound.to_vec();
-        for _ in 0..=random(4) {
-            // Headers decide: half of the changes hit the first 64 bytes.
-            let at = if random(2) == 0 { random(64.min(bytes.len())) } else { random(bytes.len()) };
-            match random(8) {
-                0 => bytes.truncate(at),
-                1 => drop(bytes.drain(at..(at + random(64)).min(bytes.len()))),
-                2 => bytes.splice(at..at, vec![0xff; random(32)]).for_each(drop),
-                _ if !bytes.is_empty() => bytes[at] = [0, 0xff, 0x7f, 0x80, random(256) as u8][random(5)],
-                _ => {}
-            }
-        }
-        with(&bytes);
-        let taken = largest::largest();
-        assert!(taken < allocation_max, "an allocation of {taken} bytes for {}", bytes.escape_ascii());
-    }
-}
 
 /// A small picture in each format that is decoded.
 fn pictures() -> Vec<(image::ImageFormat, Vec<u8>)> {

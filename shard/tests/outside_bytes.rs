@@ -15,6 +15,7 @@ mod outside_bytes;
 use std::sync::Arc;
 
 use arrow_array::{Array, Float32Array, RecordBatch, StringArray};
+use largest::mutate;
 use proptest::prelude::*;
 use shard::{ImageSettings, SampleOrder, side_table};
 
@@ -23,32 +24,6 @@ static ALLOCATOR: largest::Watched = largest::Watched;
 
 /// Far above what data sets of this size take, far below what a lie in them asks for.
 const ALLOCATION_MAX: usize = 32 << 20;
-
-/// `count` changed copies of `sound`: bytes replaced by telling ones, cut, doubled in part, taken out.
-fn mutate(sound: &[u8], count: usize, mut with: impl FnMut(&[u8])) {
-    largest::largest();
-    let mut state = 1u64;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) as usize) % below.max(1)
-    };
-    for _ in 0..count {
-        let mut bytes = sound.to_vec();
-        for _ in 0..=random(4) {
-            let at = random(bytes.len());
-            match random(8) {
-                0 => bytes.truncate(at),
-                1 => drop(bytes.drain(at..(at + random(64)).min(bytes.len()))),
-                2 => bytes.splice(at..at, vec![0xff; random(32)]).for_each(drop),
-                _ if !bytes.is_empty() => bytes[at] = [0, 0xff, 0x7f, 0x80, random(256) as u8][random(5)],
-                _ => {}
-            }
-        }
-        with(&bytes);
-        let taken = largest::largest();
-        assert!(taken < ALLOCATION_MAX, "an allocation of {taken} bytes for {}", bytes.escape_ascii());
-    }
-}
 
 /// A sound shard as `outside_bytes::shard` takes it.
 fn sound_shard(flags: u8, image: &ImageSettings) -> Vec<u8> {
@@ -79,7 +54,9 @@ fn changed_shards_are_no_panic() {
         (3, ImageSettings::tensor(outside_bytes::SIDE)),
         (4, ImageSettings::jpeg(outside_bytes::SIDE, 90)),
     ] {
-        mutate(&sound_shard(flags, &image), 400, |bytes| outside_bytes::shard(dir.path(), bytes));
+        mutate(&sound_shard(flags, &image), 400, ALLOCATION_MAX, |bytes| {
+            outside_bytes::shard(dir.path(), bytes)
+        });
     }
 }
 
@@ -88,7 +65,7 @@ fn changed_manifests_are_no_panic() {
     let dir = tempfile::tempdir().unwrap();
     common::write(dir.path(), &ImageSettings::tensor(8), SampleOrder::Source, 9);
     let sound = std::fs::read(dir.path().join("dataset.json")).unwrap();
-    mutate(&sound, 2_000, outside_bytes::manifest);
+    mutate(&sound, 2_000, ALLOCATION_MAX, outside_bytes::manifest);
 }
 
 #[test]
@@ -105,6 +82,6 @@ fn changed_side_tables_are_no_panic() {
     let sound = std::fs::read(dir.path().join("train/shard-000000.score.arrow")).unwrap();
     // Arrow's own panics are contained; a thousand of their backtraces would hide the one that is not.
     std::panic::set_hook(Box::new(|_| {}));
-    mutate(&sound, 4_000, |bytes| outside_bytes::side_table(dir.path(), bytes));
+    mutate(&sound, 4_000, ALLOCATION_MAX, |bytes| outside_bytes::side_table(dir.path(), bytes));
     drop(std::panic::take_hook());
 }

@@ -2,7 +2,8 @@
 //!
 //! One row a picture becomes k tokens, by one matrix, by two with a non-linearity, or by a transformer over the row's
 //! k images and k learned queries (Mokady et al. 2021). A row a patch becomes a token each, or k tokens through the
-//! queries of a transformer.
+//! queries of a transformer. To what a patch became its place in the picture is added, which the pixels of a ResNet do not
+//! tell.
 
 use crate::config::{ImageFeatures, MapperConfig, MapperKind};
 use crate::init::Init;
@@ -53,6 +54,10 @@ impl MapperSizes {
 pub(super) fn specs(sizes: &MapperSizes) -> Vec<ParamSpec> {
     let (inputs, outputs) = (sizes.inputs, sizes.fan() * sizes.width);
     let mut specs = Vec::new();
+    if sizes.features == ImageFeatures::Patches {
+        let shape = [sizes.rows, sizes.width];
+        specs.push(ParamSpec::new("mapper.positional_embedding", &shape, Init::Normal(0.02)));
+    }
     let mut layer = |name: &str, inputs: usize, outputs: usize| {
         let bound = Init::Uniform((inputs as f64).sqrt().recip());
         specs.push(ParamSpec::new(format!("mapper.{name}.weight"), &[outputs, inputs], bound));
@@ -89,6 +94,8 @@ enum Layers {
 pub struct Mapper {
     sizes: MapperSizes,
     layers: Layers,
+    /// (rows, D), of patches.
+    positions: Option<Tensor>,
 }
 
 impl Mapper {
@@ -126,7 +133,11 @@ impl Mapper {
                 }
             }
         };
-        Ok(Self { sizes: sizes.clone(), layers })
+        let positions = match sizes.features {
+            ImageFeatures::Vector => None,
+            ImageFeatures::Patches => Some(lookup("mapper.positional_embedding")?),
+        };
+        Ok(Self { sizes: sizes.clone(), layers, positions })
     }
 
     /// Whether blocks run forward again in the backward pass.
@@ -147,7 +158,10 @@ impl Mapper {
             bail!("mapper: expected features of {rows}×{inputs}, got {:?}", features.shape())
         }
         let through = |x: &Tensor, [weight, bias]: &[Tensor; 2]| linear(x, weight, Some(bias));
-        let fanned = |x: Tensor| x.reshape((batch, rows * self.sizes.fan(), width));
+        let fanned = |x: Tensor| match &self.positions {
+            Some(positions) => x.reshape((batch, rows, width))?.broadcast_add(positions),
+            None => x.reshape((batch, rows * self.sizes.fan(), width)),
+        };
         match &self.layers {
             Layers::Linear(proj) => fanned(through(features, proj)?),
             Layers::Mlp { c_fc, c_proj } => {
@@ -161,6 +175,48 @@ impl Mapper {
                 let tokens = blocks.forward(Tensor::cat(&[&seen, &queries], 1)?)?;
                 let last = tokens.narrow(1, seen.dim(1)?, count)?.contiguous()?;
                 layer_norm(&last, &ln_final[0], &ln_final[1], LAYER_NORM_EPS)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::params::Params;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn patches_that_look_alike_are_told_apart_by_their_places() {
+        for (kind, features) in [
+            (MapperKind::Linear, ImageFeatures::Patches),
+            (MapperKind::Mlp, ImageFeatures::Patches),
+            (MapperKind::Transformer, ImageFeatures::Patches),
+            (MapperKind::Mlp, ImageFeatures::Vector),
+        ] {
+            let config = MapperConfig { kind, tokens: 2, layers: 1, heads: 2 };
+            let rows = if features == ImageFeatures::Vector { 1 } else { 3 };
+            let sizes = MapperSizes { config, features, rows, inputs: 4, width: 8 };
+            let params = Params::create(specs(&sizes), 5, &Device::Cpu).unwrap();
+            let sink = GradSink::detached(&Device::Cpu).unwrap();
+            let mapper = Mapper::new(&sizes, &sink, &|name| params.tensor(name, false)).unwrap();
+            let of = |marked: usize| {
+                let numbers =
+                    (0..rows * 4).map(|i| if i / 4 == marked { 1.0f32 } else { 0.25 }).collect::<Vec<_>>();
+                let seen = Tensor::from_vec(numbers, (1, rows, 4), &Device::Cpu).unwrap();
+                mapper.forward(&seen).unwrap()
+            };
+            let tokens = of(0);
+            assert_eq!(tokens.dims(), [1, sizes.tokens(), 8]);
+            let flat =
+                |x: &Tensor| x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            if features == ImageFeatures::Patches {
+                // The same patches in other places are another picture, even to queries, which know no order.
+                assert_ne!(flat(&of(0)), flat(&of(1)), "{kind:?}");
+            }
+            if sizes.tokens() == 3 {
+                let row = |row: usize| flat(&tokens.narrow(1, row, 1).unwrap());
+                assert_ne!(row(1), row(2), "{kind:?}");
             }
         }
     }
