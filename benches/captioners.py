@@ -27,6 +27,7 @@ KINDS = ["colour", "shape", "texture", "size", "place", "relation", "count", "gr
 DATA = {  # name: arguments of prep
     "shapes": ["--dataset", "shapes", "--limit", "100000", "--val", "1000", "--size", "128"],
     "demo": ["--dataset", "shapes", "--limit", "20000", "--val", "1000", "--size", "64"],
+    "fresh": ["--dataset", "shapes", "--limit", "1000", "--val", "1", "--seed", "1", "--size", "128"],
     "photos": ["--dataset", "folder", "--from", "{photos}", "--val", "0.142857", "--size", "128"],
 }
 PHOTOS = ["tokenizer.vocab_size=1024"]
@@ -39,10 +40,11 @@ TOWERS = {  # name: (data set, configuration, keys)
 
 
 class Row:
-    """A captioner to train, or, with `of`, another way to write with one that a row `of` (table, row) trained."""
+    """A captioner to train, or, with `of`, another way to write with one that a row `of` (table, row) trained; or, with `data`, pictures
+    of another data set and split."""
 
-    def __init__(self, config=None, *keys, of=None, write=(), n=None):
-        self.config, self.keys, self.of, self.write, self.n = config, list(keys), of, list(write), n
+    def __init__(self, config=None, *keys, of=None, write=(), n=None, data=None):
+        self.config, self.keys, self.of, self.write, self.n, self.data = config, list(keys), of, list(write), n, data
 
 
 def seeds(label, config, *keys, write=()):
@@ -62,6 +64,7 @@ LORA = [*SHORT, "optim.steps=100", "caption.lm.dropout=0"]
 TABLES = {  # name: (title, data set, tower, rows)
     "shapes": ("The families on `shapes`", "shapes", "clip_shapes", {
         "prefix": Row("caption_prefix", *WIDE, *SHORT, "optim.steps=3000", "caption.skip_blocks=0"),
+        "prefix, other scenes of seen combinations": Row(of=("shapes", "prefix"), data=("fresh", "train")),
         "prefix, 64 patches": Row("caption_prefix", *WIDE, *SHORT, "optim.steps=3000", "caption.skip_blocks=1"),
         "diffusion": Row("caption_diffusion", *SHORT, "optim.steps=1500", "data.batch_size=32", "caption.skip_blocks=0"),
         "lora": Row("caption_lora", *SHORT, "optim.steps=300", "data.batch_size=16", "caption.skip_blocks=0"),
@@ -214,18 +217,19 @@ def measured(args, table, row):
     _, data, image_tower, rows = TABLES[table]
     found = rows[row]
     name, seconds = captioner(args, table, row)
-    where, write = f"data/{data}", sets(found.write)
+    data, split = found.data or (data, "val")
+    where, write = made(args, data), sets(found.write)
     limit = pictures((found if not found.of else TABLES[found.of[0]][3][found.of[1]]).config)
     captions = f"runs/{name}/captions.json"
     kept = ["--results", captions, "--html", f"runs/{name}/captions.html"]
     many = ["--n", str(found.n)] if found.n else []
-    told = json.loads(run([program("trainer"), "eval", "--run", name, "--data", where, *write, *limit, *many, *kept, "--json"], args.work)[0])
+    told = json.loads(run([program("trainer"), "eval", "--run", name, "--data", where, "--split", split, *write, *limit, *many, *kept, "--json"], args.work)[0])
     entry = {"keys": found.keys + found.write, "seconds": seconds, "images": told["images"], "loss": told["loss"], "captions": told["captions"],
              "step": told["step"], "commit": commit(), "date": str(datetime.date.today()), "load": os.getloadavg()[0]}
     if found.n:
         entry["reranking"] = told["reranking"]
     if data != "photos":
-        entry["judged"] = json.loads(run([program("prep"), "judge", where, "--captions", captions, "--json"], args.work)[0])
+        entry["judged"] = json.loads(run([program("prep"), "judge", where, "--split", split, "--captions", captions, "--json"], args.work)[0])
     return entry
 
 
