@@ -223,7 +223,8 @@ def measured(args, table, row):
     captions = f"runs/{name}/captions.json"
     kept = ["--results", captions, "--html", f"runs/{name}/captions.html"]
     many = ["--n", str(found.n)] if found.n else []
-    told = json.loads(run([program("trainer"), "eval", "--run", name, "--data", where, "--split", split, *write, *limit, *many, *kept, "--json"], args.work)[0])
+    words = ["eval", "--run", name, "--data", where, "--split", split, *write, *limit, *many, *kept, "--json"]
+    told = json.loads(run([program("trainer"), *words], args.work)[0])
     entry = {"keys": found.keys + found.write, "seconds": seconds, "images": told["images"], "loss": told["loss"], "captions": told["captions"],
              "step": told["step"], "commit": commit(), "date": str(datetime.date.today()), "load": os.getloadavg()[0]}
     if found.n:
@@ -234,7 +235,12 @@ def measured(args, table, row):
 
 
 def commit():
-    return subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    """The commit, marked where files other than results differ from it."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benches/results")
+    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
 def share(judged, kind=None):
