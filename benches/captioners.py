@@ -26,14 +26,12 @@ KINDS = ["colour", "shape", "texture", "size", "place", "relation", "count", "gr
 
 DATA = {  # name: arguments of prep
     "shapes": ["--dataset", "shapes", "--limit", "100000", "--val", "1000", "--size", "128"],
-    "demo": ["--dataset", "shapes", "--limit", "20000", "--val", "1000", "--size", "64"],
     "fresh": ["--dataset", "shapes", "--limit", "1000", "--val", "1", "--seed", "1", "--size", "128"],
     "photos": ["--dataset", "folder", "--from", "{photos}", "--val", "0.142857", "--size", "128"],
 }
 PHOTOS = ["tokenizer.vocab_size=1024"]
 TOWERS = {  # name: (data set, configuration, keys)
     "clip_shapes": ("shapes", "clip_shapes", []),
-    "clip_demo": ("demo", "demo", []),
     "clip_photos": ("photos", "clip_shapes", [*PHOTOS, "optim.steps=400", "optim.lr=1e-3", "optim.weight_decay=0.2", "train.eval_every=50",
                                               "data.augment.least_area=0.5", "data.augment.flip=0.5"]),
 }
@@ -58,14 +56,14 @@ def ways(of, *labels):
 
 WIDE = ["caption.decoder.width=256", "caption.decoder.heads=4", "optim.lr=1e-3"]
 SHORT = ["train.eval_every=0"]
-SMALL = [*SHORT, "optim.steps=600"]
-SIZES = ["caption.features=vector", "caption.mapper.tokens=8", *WIDE, *SMALL]
-LORA = [*SHORT, "optim.steps=100", "caption.lm.dropout=0"]
+VECTOR = [*SHORT, "caption.features=vector", "caption.context_length=32"]
+SIZES = [*VECTOR, *WIDE, "caption.mapper.tokens=8", "optim.steps=400"]
+LORA = [*VECTOR, "caption.mapper.tokens=4", "caption.lm.dropout=0", "optim.steps=150"]
+DIFFUSION = [*VECTOR, "caption.mapper.tokens=4", "caption.diffusion.self_conditioning=false", "data.batch_size=32", "optim.steps=300"]
 TABLES = {  # name: (title, data set, tower, rows)
     "shapes": ("The families on `shapes`", "shapes", "clip_shapes", {
         "prefix": Row("caption_prefix", *WIDE, *SHORT, "optim.steps=3000", "caption.skip_blocks=0"),
         "prefix, other scenes of seen combinations": Row(of=("shapes", "prefix"), data=("fresh", "train")),
-        "prefix, 64 patches": Row("caption_prefix", *WIDE, *SHORT, "optim.steps=3000", "caption.skip_blocks=1"),
         "diffusion": Row("caption_diffusion", *SHORT, "optim.steps=1500", "data.batch_size=32", "caption.skip_blocks=0"),
         "lora": Row("caption_lora", *SHORT, "optim.steps=300", "data.batch_size=16", "caption.skip_blocks=0"),
         "prefix_lm": Row("caption_prefix_lm", *SHORT, "optim.steps=300", "caption.skip_blocks=0"),
@@ -85,35 +83,35 @@ TABLES = {  # name: (title, data set, tower, rows)
     "repetition": ("What stops repetition: ways to write with the prefix captioner of photos", "photos", "clip_photos", ways(
         ("photos", "prefix"), "method=greedy", "repetition_penalty=1.2", "no_repeat_ngram=3", "method=beam", "method=beam, length_penalty=0",
         "method=sample", "method=sample, temperature=0.5", "method=sample, top_p=0.9", "method=sample, top_k=10")),
-    "targets": ("LoRA in attention alone, and in all layers", "demo", "clip_demo", {
+    "targets": ("LoRA in attention alone, and in all layers", "shapes", "clip_shapes", {
         **seeds("attention, rank 8", "caption_lora", *LORA, "caption.lm.targets=attention", "caption.lm.rank=8"),
         **seeds("attention, rank 21", "caption_lora", *LORA, "caption.lm.targets=attention", "caption.lm.rank=21"),
         **seeds("all, rank 8", "caption_lora", *LORA, "caption.lm.targets=all", "caption.lm.rank=8"),
     }),
-    "condition": ("A diffusion's picture, by `concat` and by `add`", "demo", "clip_demo", {
-        **seeds("concat", "caption_diffusion", *SMALL, "caption.diffusion.condition=concat"),
-        **seeds("add", "caption_diffusion", *SMALL, "caption.diffusion.condition=add"),
+    "condition": ("A diffusion's picture, by `concat` and by `add`", "shapes", "clip_shapes", {
+        **seeds("concat", "caption_diffusion", *DIFFUSION, "caption.diffusion.condition=concat"),
+        **seeds("add", "caption_diffusion", *DIFFUSION, "caption.diffusion.condition=add"),
     }),
-    "prefix": ("A prefix captioner's sizes, one changed at a time", "demo", "clip_demo", {
+    "prefix": ("A prefix captioner's sizes, one changed at a time", "shapes", "clip_shapes", {
         "width 256, 3 layers, 4 heads": Row("caption_prefix", *SIZES),
         **{key: Row("caption_prefix", *SIZES, *key.split(", ")) for key in (
             "caption.decoder.width=512", "caption.decoder.heads=8", "caption.decoder.layers=6", "caption.decoder.tied=false",
-            "caption.context_length=32", "caption.context_length=100", "optim.weight_decay=0.5", "optim.schedule=linear",
+            "caption.context_length=42", "caption.context_length=100", "optim.weight_decay=0.5", "optim.schedule=linear",
             "optim.schedule=exponential", "optim.warmup=exponential", "tokenizer.vocab_size=2048", "caption.mapper.tokens=2",
-            "caption.mapper.kind=transformer", "caption.features=patches")},
+            "caption.mapper.kind=transformer", "caption.features=patches, caption.skip_blocks=0")},
         **ways(("prefix", "width 256, 3 layers, 4 heads"), "method=sample, temperature=0.5", "method=sample, temperature=1.0"),
     }),
-    "rounding": ("A diffusion's rounding loss", "demo", "clip_demo", {
-        key: Row("caption_diffusion", *SMALL, *[f"caption.diffusion.{part}" for part in key.split(", ")]) for key in (
+    "rounding": ("A diffusion's rounding loss", "shapes", "clip_shapes", {
+        key: Row("caption_diffusion", *DIFFUSION, *[f"caption.diffusion.{part}" for part in key.split(", ")]) for key in (
             "rounding_weight=0.1", "rounding_weight=0.5", "rounding_weight=1.0", "rounding_ratio=0.5", "rounding_of=sample",
-            "embeddings=frozen", "predicts=previous", "loss=l1", "first_weight=0.0", "self_conditioning=false", "embed_dim=16",
+            "embeddings=frozen", "predicts=previous", "loss=l1", "first_weight=0.0", "self_conditioning=true", "embed_dim=16",
             "schedule=cosine")
     }),
-    "rate": ("A diffusion's learning rate and its course", "demo", "clip_demo", {
-        f"optim.lr={rate}, optim.schedule={course}": Row("caption_diffusion", *SMALL, f"optim.lr={rate}", f"optim.schedule={course}")
+    "rate": ("A diffusion's learning rate and its course", "shapes", "clip_shapes", {
+        f"optim.lr={rate}, optim.schedule={course}": Row("caption_diffusion", *DIFFUSION, f"optim.lr={rate}", f"optim.schedule={course}")
         for rate in ("3e-4", "1e-3", "3e-3") for course in ("linear", "exponential")
     }),
-    "guidance": ("A diffusion's guidance and its estimates", "demo", "clip_demo", {
+    "guidance": ("A diffusion's guidance and its estimates", "shapes", "clip_shapes", {
         f"decode.guidance={scale}, decode.diffusion_steps={steps}":
             Row(of=("condition", "concat, seed 0"), write=[f"decode.guidance={scale}", f"decode.diffusion_steps={steps}"])
         for scale, steps in ((0.0, 10), (1.0, 10), (1.5, 10), (2.0, 10), (4.0, 10), (1.0, 1), (1.0, 3), (1.0, 50))
@@ -170,8 +168,8 @@ def tower(args, name, row):
     data, configuration, keys = TOWERS[name]
     where = made(args, data)
     trained(args, name, where, configuration, keys)
-    skip = next((key.split("=")[1] for key in row.keys if key.startswith("caption.skip_blocks=")), "1")
-    features = "vector" if "caption.features=vector" in row.keys else "patches"
+    keys = dict(key.split("=", 1) for key in row.keys)
+    skip, features = keys.get("caption.skip_blocks", "1"), keys.get("caption.features", "patches")
     stored = args.work / "runs" / name / f"stored-{features}-{skip}"
     if not stored.exists():
         run([program("trainer"), "embed", "--run", name, "--data", where, "--side-table", "--features", features, "--skip-blocks", skip], args.work)
