@@ -27,7 +27,7 @@ KINDS = ["colour", "shape", "texture", "size", "place", "relation", "count", "gr
 DATA = {  # name: arguments of prep
     "shapes": ["--dataset", "shapes", "--limit", "100000", "--val", "1000", "--size", "128"],
     "fresh": ["--dataset", "shapes", "--limit", "1000", "--val", "1", "--seed", "1", "--size", "128"],
-    "photos": ["--dataset", "folder", "--from", "{photos}", "--val", "0.142857", "--size", "128"],
+    "photos": ["--dataset", "folder", "--from", "{photos}", "--val", "100", "--size", "128"],
 }
 PHOTOS = ["tokenizer.vocab_size=1024"]
 TOWERS = {  # name: (data set, configuration, keys)
