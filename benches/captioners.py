@@ -101,11 +101,11 @@ TABLES = {  # name: (title, data set, tower, rows)
             "caption.mapper.kind=transformer", "caption.features=patches, caption.skip_blocks=0")},
         **ways(("prefix", "width 256, 3 layers, 4 heads"), "method=sample, temperature=0.5", "method=sample, temperature=1.0"),
     }),
-    "rounding": ("A diffusion's rounding loss", "shapes", "clip_shapes", {
+    "rounding": ("A diffusion's losses, embeddings and noise", "shapes", "clip_shapes", {
         key: Row("caption_diffusion", *DIFFUSION, *[f"caption.diffusion.{part}" for part in key.split(", ")]) for key in (
             "rounding_weight=0.1", "rounding_weight=0.5", "rounding_weight=1.0", "rounding_ratio=0.5", "rounding_of=sample",
-            "embeddings=frozen", "predicts=previous", "loss=l1", "first_weight=0.0", "self_conditioning=true", "embed_dim=16",
-            "schedule=cosine")
+            "embeddings=frozen", "predicts=previous", "loss=l1", "first_weight=0.0", "self_conditioning=true", "embed_dim=64",
+            "embed_dim=64, noise_factor=4.0", "noise_factor=2.0", "schedule=cosine")
     }),
     "rate": ("A diffusion's learning rate and its course", "shapes", "clip_shapes", {
         f"optim.lr={rate}, optim.schedule={course}": Row("caption_diffusion", *DIFFUSION, f"optim.lr={rate}", f"optim.schedule={course}")

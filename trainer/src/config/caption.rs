@@ -107,6 +107,9 @@ pub struct DiffusionConfig {
     pub steps: usize,
     /// How much noise there is at a step.
     pub schedule: NoiseSchedule,
+    /// How many times stronger noise is than the schedule says. The more numbers an embedding has, the more noise a word
+    /// is still told by, so that wide ones need more of it for there to be something to learn (Gao et al. 2022).
+    pub noise_factor: f64,
     /// What the network gives.
     pub predicts: Predicts,
     /// How many steps before the present one `predicts = "previous"` means.
@@ -149,6 +152,7 @@ impl Default for DiffusionConfig {
             embeddings: Embeddings::Trained,
             steps: 1000,
             schedule: NoiseSchedule::Cosine,
+            noise_factor: 1.0,
             predicts: Predicts::Start,
             stride: 100,
             condition: Condition::Concat,
@@ -380,7 +384,8 @@ impl CaptionConfig {
 
     /// Whether a diffusion that predicts an earlier step can tell the caption from it.
     fn tells_start(&self) -> bool {
-        Noise::new(self.diffusion.schedule, self.diffusion.steps).tells_start(self.diffusion.stride)
+        let DiffusionConfig { schedule, steps, noise_factor, stride, .. } = self.diffusion;
+        Noise::new(schedule, steps, noise_factor).tells_start(stride)
     }
 
     /// Settings that need or exclude one another.

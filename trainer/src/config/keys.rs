@@ -102,6 +102,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("caption.diffusion.embeddings", Word(Embeddings::WORDS)),
     ("caption.diffusion.steps", Whole(1, 100_000)),
     ("caption.diffusion.schedule", Word(NoiseSchedule::WORDS)),
+    ("caption.diffusion.noise_factor", Number(0.1, 100.0)),
     ("caption.diffusion.predicts", Word(Predicts::WORDS)),
     ("caption.diffusion.stride", Whole(1, 100_000)),
     ("caption.diffusion.condition", Word(Condition::WORDS)),

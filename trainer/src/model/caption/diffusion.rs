@@ -159,7 +159,7 @@ impl DiffusionCaptioner {
             Condition::Add => None,
         };
         Ok(Self {
-            noise: Noise::new(config.schedule, config.steps),
+            noise: Noise::new(config.schedule, config.steps, config.noise_factor),
             mapper: Mapper::new(&sizes.mapper, &sink, &lookup)?,
             table,
             input: pair("input")?,

@@ -1,7 +1,8 @@
 //! The noise of a diffusion: how much of it there is at a step, and where it is drawn from.
 //!
 //! `x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·ε` for t = 0 … T, with ᾱ by the cosine schedule (Nichol and Dhariwal 2021) or the square
-//! root schedule of Diffusion-LM (Li et al. 2022). Numbers are hashes of (seed, row), so that a batch has the same noise
+//! root schedule of Diffusion-LM (Li et al. 2022), either with noise that is F times stronger: the odds ᾱ/(1 − ᾱ) become
+//! ᾱ/(F²·(1 − ᾱ)) (Hoogeboom et al. 2023 shift image noise so; Gao et al. 2022 that of embeddings). Numbers are hashes of (seed, row), so that a batch has the same noise
 //! in a resumed run and on any number of threads. Leaves out networks.
 
 use crate::config::NoiseSchedule;
@@ -22,8 +23,8 @@ const STEP_MIN: f64 = 1e-3;
 const OF_START_MIN: f64 = 1e-4;
 
 impl Noise {
-    /// A schedule of `steps` steps.
-    pub fn new(schedule: NoiseSchedule, steps: usize) -> Self {
+    /// A schedule of `steps` steps with noise `factor` times as strong as it says.
+    pub fn new(schedule: NoiseSchedule, steps: usize, factor: f64) -> Self {
         let part = |step: usize| step as f64 / steps as f64;
         let cosine = |step: usize| ((part(step) + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
         let bar = |step: usize| match schedule {
@@ -33,7 +34,9 @@ impl Noise {
         let mut bars: Vec<f64> = Vec::with_capacity(steps + 1);
         for step in 0..=steps {
             let least = bars.last().map_or(0.0, |before| before * STEP_MIN);
-            bars.push(bar(step).clamp(least, 1.0));
+            let plain = bar(step).clamp(0.0, 1.0);
+            let stronger = plain / (plain + factor.powi(2) * (1.0 - plain));
+            bars.push(stronger.clamp(least, 1.0));
         }
         Self { bars }
     }
@@ -88,13 +91,13 @@ mod tests {
     #[test]
     fn noise_grows_from_almost_nothing_to_almost_all() {
         for schedule in [NoiseSchedule::Cosine, NoiseSchedule::Sqrt] {
-            let noise = Noise::new(schedule, 1000);
+            let noise = Noise::new(schedule, 1000, 1.0);
             assert_eq!(noise.steps(), 1000);
             let shares: Vec<f64> = (0..=1000).map(|step| noise.shares(step).0).collect();
             assert!(shares.windows(2).all(|pair| pair[1] < pair[0]));
             assert!(noise.tells_start(1) && noise.tells_start(1000));
             // Of a hundred times as many steps one takes too little off.
-            let fine = Noise::new(schedule, 100_000);
+            let fine = Noise::new(schedule, 100_000, 1.0);
             assert!(!fine.tells_start(1) && fine.tells_start(100));
             assert!(shares[0] > 0.99 && shares[1000] < 0.02, "{} {}", shares[0], shares[1000]);
             for step in [0, 1, 500, 1000] {
@@ -105,8 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn a_factor_divides_what_a_step_has_of_the_caption_beside_its_noise() {
+        let ratio = |noise: &Noise, step: usize| noise.shares(step).0 / noise.shares(step).1;
+        for schedule in [NoiseSchedule::Cosine, NoiseSchedule::Sqrt] {
+            let (plain, strong) = (Noise::new(schedule, 1000, 1.0), Noise::new(schedule, 1000, 4.0));
+            for step in [1, 10, 500, 900] {
+                let (plain, strong) = (ratio(&plain, step), ratio(&strong, step));
+                assert!((plain / strong - 4.0).abs() < 1e-9, "{schedule:?} {step}: {plain} {strong}");
+            }
+        }
+    }
+
+    #[test]
     fn the_posterior_of_a_point_without_noise_is_the_point() {
-        let noise = Noise::new(NoiseSchedule::Cosine, 1000);
+        let noise = Noise::new(NoiseSchedule::Cosine, 1000, 1.0);
         for (step, earlier) in [(1000, 900), (500, 499), (700, 0), (2, 1)] {
             // Of x_t = √ᾱ_t·x_0 the mean of x_s is √ᾱ_s·x_0.
             let (of_start, of_now) = noise.posterior(step, earlier);
