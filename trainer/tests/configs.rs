@@ -9,12 +9,13 @@ use trainer::schedule::Decay;
 use trainer::zeroshot;
 
 /// The files of many runs, with how many.
-const SWEEPS: [(&str, usize); 6] = [
+const SWEEPS: [(&str, usize); 7] = [
     ("demo_sweep", 8),
     ("caption_prefix_sweep", 288),
     ("caption_lora_sweep", 12),
     ("caption_diffusion_sweep_rounding", 12),
     ("caption_diffusion_sweep_condition", 24),
+    ("caption_diffusion_sweep_noise", 18),
     ("caption_diffusion_sweep_rate", 9),
 ];
 
