@@ -146,6 +146,9 @@ impl<R: Read> Cursor<'_, R> {
         let Some(dtype) = dtype(kind) else {
             return Err(self.damaged(format!("{name} is of type {kind}, which is not known here")));
         };
+        if dims.contains(&0) {
+            return Err(self.damaged(format!("{name} of {dims:?} has no numbers")));
+        }
         let block = dtype.block_size() as u64;
         let count = dims.iter().try_fold(1u64, |n, d| n.checked_mul(*d));
         let bytes = count
@@ -292,9 +295,11 @@ impl Tensors for Gguf {
         let Some(info) = self.tensors.get(name) else { return Ok(None) };
         let io = || Error::io("read the language model");
         self.file.seek(SeekFrom::Start(info.offset)).map_err(io())?;
-        let mut bytes = vec![0; info.bytes];
-        self.file.read_exact(&mut bytes).map_err(io())?;
-        qtensor_from_ggml(info.dtype, &bytes, info.dims.clone(), &Device::Cpu)
+        // Blocks are taken from where they lie, which must be aligned as theirs are.
+        let mut words = vec![0u64; info.bytes.div_ceil(size_of::<u64>())];
+        let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..info.bytes];
+        self.file.read_exact(bytes).map_err(io())?;
+        qtensor_from_ggml(info.dtype, bytes, info.dims.clone(), &Device::Cpu)
             .and_then(|quantised| quantised.dequantize(&Device::Cpu)?.to_device(&self.device))
             .map(Some)
             .map_err(Error::tensor("dequantise the language model"))
