@@ -117,6 +117,15 @@ TABLES = {  # name: (title, data set, tower, rows)
         for scale, steps in ((0.0, 10), (1.0, 10), (1.5, 10), (2.0, 10), (4.0, 10), (1.0, 1), (1.0, 3), (1.0, 50))
     }),
 }
+NOTES = {  # name of a table: what it shows
+    "shapes": "What limits them: prefix, the tower, whose features hold no textures and half of the patterns; it is no better at combinations "
+              "that training showed. The others, the time: a diffusion had seen 48,000 captions where prefix had seen 192,000, and "
+              "has words right before their order.",
+    "reranking": "CLIP's favourite is nearer to its picture, and to what people wrote, than the first of the five or their mean.",
+    "photos": "600 photos teach neither a CLIP nor a captioner from nothing: sentences are of the kind, and of other pictures.",
+    "repetition": "A penalty on tokens that were written stops most of it and costs nothing; beam search makes it worse; drawing stops it at a "
+                  "third of the CIDEr.",
+}
 
 
 class Failed(Exception):
@@ -296,7 +305,7 @@ def write(results):
     lines.append("")
     for name in TABLES:
         if name in results:
-            lines += table_text(name, results[name])
+            lines += [*table_text(name, results[name]), *([NOTES[name], ""] if name in NOTES else [])]
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
     lines += [f"- machine: {cpu}, {os.cpu_count()} threads", "- commit, date and keys of each row: `captioners.json`",
               "- command: `benches/captioners.py --work DIR --lm SmolLM2-135M-Instruct.Q4_1.gguf --photos DIR`", ""]
