@@ -59,7 +59,8 @@ SHORT = ["train.eval_every=0"]
 VECTOR = [*SHORT, "caption.features=vector", "caption.context_length=32"]
 SIZES = [*VECTOR, *WIDE, "caption.mapper.tokens=8", "optim.steps=400"]
 LORA = [*VECTOR, "caption.mapper.tokens=4", "caption.lm.dropout=0", "optim.steps=150"]
-DIFFUSION = [*VECTOR, "caption.mapper.tokens=4", "caption.diffusion.self_conditioning=false", "data.batch_size=32", "optim.steps=300"]
+DIFFUSION = [*VECTOR, "caption.mapper.tokens=4", "caption.diffusion.width=128", "caption.diffusion.layers=3", "caption.diffusion.heads=2",
+             "caption.diffusion.self_conditioning=false", "data.batch_size=32", "optim.steps=600"]
 TABLES = {  # name: (title, data set, tower, rows)
     "shapes": ("The families on `shapes`", "shapes", "clip_shapes", {
         "prefix": Row("caption_prefix", *WIDE, *SHORT, "optim.steps=3000", "caption.skip_blocks=0"),
@@ -118,9 +119,9 @@ TABLES = {  # name: (title, data set, tower, rows)
     }),
 }
 NOTES = {  # name of a table: what it shows
-    "shapes": "What limits them: prefix, the tower, whose features hold no textures and half of the patterns; it is no better at combinations "
-              "that training showed. The others, the time: a diffusion had seen 48,000 captions where prefix had seen 192,000, and "
-              "has words right before their order.",
+    "shapes": "What limits them: prefix, the tower it sees by: of the textures it tells, no more are true than captions of other scenes "
+              "tell by chance, and half of the patterns; it is no better at combinations that training showed. A diffusion, the time: it "
+              "had seen 48,000 captions where prefix had seen 192,000, and has words right before their order.",
     "reranking": "CLIP's favourite is nearer to its picture, and to what people wrote, than the first of the five or their mean.",
     "photos": "600 photos teach neither a CLIP nor a captioner from nothing: sentences are of the kind, and of other pictures.",
     "repetition": "A penalty on tokens that were written stops most of it and costs nothing; beam search makes it worse; drawing stops it at a "
@@ -162,14 +163,15 @@ def made(args, name):
 
 
 def trained(args, name, data, configuration, keys):
-    """Trains a run, or goes on with one that was stopped; gives the seconds of the command that ended it, which the run keeps."""
+    """Trains a run, or goes on with one that was stopped; gives its seconds, which the run keeps; none of a run that was stopped between."""
     done = args.work / "runs" / name / "seconds"
     if not done.exists():
         resume = ["--resume"] if (args.work / "runs" / name / "config.toml").exists() else []
         _, seconds = run([program("trainer"), "train", "--config", config(configuration), "--data", data, "--run", name,
                           *sets(keys), *resume], args.work)
-        done.write_text(f"{seconds:.1f}")
-    return float(done.read_text())
+        done.write_text("resumed" if resume else f"{seconds:.1f}")
+    kept = done.read_text()
+    return None if kept == "resumed" else float(kept)
 
 
 def tower(args, name, row):
@@ -227,8 +229,9 @@ def measured(args, table, row):
     data, split = found.data or (data, "val")
     where, write = made(args, data), sets(found.write)
     limit = pictures((found if not found.of else TABLES[found.of[0]][3][found.of[1]]).config)
-    captions = f"runs/{name}/captions.json"
-    kept = ["--results", captions, "--html", f"runs/{name}/captions.html"]
+    written = f"runs/{name}/{named(table, row)}"
+    captions = f"{written}.json"
+    kept = ["--results", captions, "--html", f"{written}.html"]
     many = ["--n", str(found.n)] if found.n else []
     words = ["eval", "--run", name, "--data", where, "--split", split, *write, *limit, *many, *kept, "--json"]
     told = json.loads(run([program("trainer"), *words], args.work)[0])
@@ -248,6 +251,10 @@ def commit():
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benches/results")
     return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+
+
+def seconds_text(seconds):
+    return "resumed" if seconds is None else f"{seconds:.0f}"
 
 
 def share(judged, kind=None):
@@ -287,7 +294,7 @@ def table_text(name, entries):
             cells += [share(entry["judged"]["judged"]), share(entry["judged"]["shifted"])]
         cells += [*(number(caption.get(key)) for key in ("cider", "bleu_4", "image_proximity", "text_proximity")),
                   *(f"{100 * caption[key]:.1f}" for key in ("repeated_bigrams", "distinct_1", "without_end")), number(entry["loss"]),
-                  str(entry["images"]), str(entry["step"]), "" if rows[row].of else f"{entry['seconds']:.0f}"]
+                  str(entry["images"]), str(entry["step"]), "" if rows[row].of else seconds_text(entry["seconds"])]
         cells += [share(entry["judged"]["judged"], kind) for kind in KINDS if judged]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
@@ -301,13 +308,14 @@ def write(results):
     for name, found in results.get("towers", {}).items():
         recall = ", ".join(f"{100 * share:.1f} %" for share in found["recall"])
         lines.append(f"| {name} (`configs/{found['configuration']}.toml`) | {TOWERS[name][0]} | {recall} of {found['images']} | {found['step']} "
-                     f"| {found['seconds']:.0f} |")
+                     f"| {seconds_text(found['seconds'])} |")
     lines.append("")
     for name in TABLES:
         if name in results:
             lines += [*table_text(name, results[name]), *([NOTES[name], ""] if name in NOTES else [])]
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
-    lines += [f"- machine: {cpu}, {os.cpu_count()} threads", "- commit, date and keys of each row: `captioners.json`",
+    lines += [f"- machine: {cpu}, {os.cpu_count()} threads", "- commit, date, keys and, as its pictures were described, load of each row: `captioners.json`; other work ran beside some trainings, "
+              "so their seconds are no measure of speed",
               "- command: `benches/captioners.py --work DIR --lm SmolLM2-135M-Instruct.Q4_1.gguf --photos DIR`", ""]
     (RESULTS / "captioners.md").write_text("\n".join(lines))
 
@@ -342,7 +350,7 @@ def main():
             results.setdefault(name, {})[row] = entry
             write(results)
             told = entry.get("judged", {}).get("judged", {}).get("share")
-            print(f"{name}/{row}: {entry['seconds']:.0f} s, CIDEr {entry['captions']['cider']:.3f}, true {told}", flush=True)
+            print(f"{name}/{row}: {seconds_text(entry['seconds'])} s, CIDEr {entry['captions']['cider']:.3f}, true {told}", flush=True)
 
 
 if __name__ == "__main__":
