@@ -119,7 +119,7 @@ TABLES = {  # name: (title, data set, tower, rows)
     }),
 }
 NOTES = {  # name of a table: what it shows
-    "shapes": "What limits them: prefix, the tower it sees by: of the textures it tells, no more are true than captions of other scenes "
+    "shapes": "What limits them: prefix, it seems, the tower it sees by: of the textures it tells, no more are true than captions of other scenes "
               "tell by chance, and half of the patterns; it is no better at combinations that training showed. A diffusion, the time: it "
               "had seen 48,000 captions where prefix had seen 192,000, and has words right before their order.",
     "reranking": "CLIP's favourite is nearer to its picture, and to what people wrote, than the first of the five or their mean.",

@@ -54,7 +54,7 @@ fn changed_shards_are_no_panic() {
         (3, ImageSettings::tensor(outside_bytes::SIDE)),
         (4, ImageSettings::jpeg(outside_bytes::SIDE, 90)),
     ] {
-        mutate(&sound_shard(flags, &image), 400, ALLOCATION_MAX, |bytes| {
+        mutate(&sound_shard(flags, &image), 800, ALLOCATION_MAX, |bytes| {
             outside_bytes::shard(dir.path(), bytes)
         });
     }
@@ -65,7 +65,7 @@ fn changed_manifests_are_no_panic() {
     let dir = tempfile::tempdir().unwrap();
     common::write(dir.path(), &ImageSettings::tensor(8), SampleOrder::Source, 9);
     let sound = std::fs::read(dir.path().join("dataset.json")).unwrap();
-    mutate(&sound, 2_000, ALLOCATION_MAX, outside_bytes::manifest);
+    mutate(&sound, 4_000, ALLOCATION_MAX, outside_bytes::manifest);
 }
 
 #[test]
@@ -82,6 +82,6 @@ fn changed_side_tables_are_no_panic() {
     let sound = std::fs::read(dir.path().join("train/shard-000000.score.arrow")).unwrap();
     // Arrow's own panics are contained; a thousand of their backtraces would hide the one that is not.
     std::panic::set_hook(Box::new(|_| {}));
-    mutate(&sound, 4_000, ALLOCATION_MAX, |bytes| outside_bytes::side_table(dir.path(), bytes));
+    mutate(&sound, 8_000, ALLOCATION_MAX, |bytes| outside_bytes::side_table(dir.path(), bytes));
     drop(std::panic::take_hook());
 }

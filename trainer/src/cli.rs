@@ -160,6 +160,7 @@ Examples:
   trainer eval --run runs/demo --data data/shapes --split val --limit 1000 --json
   trainer eval --run demo --data data/shapes --shuffle-captions   # a control: falls to chance
   trainer eval --run caption_prefix --data data/shapes --n 5 --set decode.temperature=0.7
+  trainer eval --run caption_prefix --data data/shapes --results captions.json --html captions.html
 
 Of a captioner it measures the captions: BLEU, ROUGE-L, CIDEr, proximities by the tower, degeneration; with --n also
 those of the first caption, the mean of all and the one that CLIP prefers.

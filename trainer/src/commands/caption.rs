@@ -56,7 +56,12 @@ pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
     if let Some(path) = &arguments.html {
         write_page(path, &captioner, &found.shown, found.images)?;
     }
-    write_json(arguments.results.as_deref(), &Value::Array(found.results))?;
+    if let Some(path) = &arguments.results {
+        write_json(path, &Value::Array(found.results))?;
+    }
+    let Some(references) = &arguments.references else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let images: Vec<Value> = found.annotations.iter().map(|a| json!({"id": a["image_id"]})).collect();
     let mut unique: Vec<Value> = Vec::new();
     images.into_iter().for_each(|image| {
@@ -64,10 +69,7 @@ pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
             unique.push(image);
         }
     });
-    write_json(
-        arguments.references.as_deref(),
-        &json!({"images": unique, "annotations": found.annotations}),
-    )?;
+    write_json(references, &json!({"images": unique, "annotations": found.annotations}))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -186,11 +188,6 @@ pub(super) fn write_page(path: &Path, captioner: &Captioner, shown: &[Captioned]
     fsync::replace(path, page(&title, shown)?.as_bytes()).context("could not write the page")
 }
 
-pub(super) fn write_json(path: Option<&Path>, value: &Value) -> Result<()> {
-    match path {
-        Some(path) => {
-            fsync::replace(path, format!("{value:#}\n").as_bytes()).context("could not write the results")
-        }
-        None => Ok(()),
-    }
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
+    fsync::replace(path, format!("{value:#}\n").as_bytes()).context("could not write the results")
 }

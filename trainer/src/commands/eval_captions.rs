@@ -30,8 +30,9 @@ pub(super) fn run(arguments: &EvalArguments, folder: &Path) -> Result<ExitCode> 
     let count = pictures.iter().map(|picture| picture.captions.len()).max().unwrap_or(0);
     let kept = scores(&pictures);
     let reranked = (count > 1).then(|| reranking(&pictures, count));
-    let results = arguments.results.as_deref();
-    caption::write_json(results, &Value::Array(pictures.iter().map(caption::result).collect()))?;
+    if let Some(path) = &arguments.results {
+        caption::write_json(path, &Value::Array(pictures.iter().map(caption::result).collect()))?;
+    }
     if let Some(path) = &arguments.html {
         let shown = &pictures[..pictures.len().min(caption::PAGE_MAX)];
         caption::write_page(path, &captioner, shown, pictures.len())?;

@@ -2,8 +2,8 @@
 //!
 //! `x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·ε` for t = 0 … T, with ᾱ by the cosine schedule (Nichol and Dhariwal 2021) or the square
 //! root schedule of Diffusion-LM (Li et al. 2022), either with noise that is F times stronger: the odds ᾱ/(1 − ᾱ) become
-//! ᾱ/(F²·(1 − ᾱ)) (Hoogeboom et al. 2023 shift image noise so; Gao et al. 2022 that of embeddings). Numbers are hashes of (seed, row), so that a batch has the same noise
-//! in a resumed run and on any number of threads. Leaves out networks.
+//! ᾱ/(F²·(1 − ᾱ)) (Hoogeboom et al. 2023 shift image noise so; Gao et al. 2022 that of embeddings). Numbers are hashes
+//! of (seed, row), so that a batch has the same noise in a resumed run and on any number of threads. Leaves out networks.
 
 use crate::config::NoiseSchedule;
 use crate::init::{Init, values};
