@@ -284,6 +284,11 @@ fn what_does_not_fit_is_told_before_a_run_begins() {
         let told = refused(&[set]);
         assert!(told.contains(&format!("`{key} =")), "{set}: {told}");
     }
+    let told = refused(&["decode.guidance=2.0"]);
+    assert!(
+        told.ends_with("give 1.0; another value has no use in a family that writes token by token"),
+        "{told}"
+    );
     for (family, set, key) in [
         ("diffusion", "decode.no_repeat_ngram=3", "decode.no_repeat_ngram"),
         ("diffusion", "decode.method=beam", "decode.method"),
@@ -381,6 +386,10 @@ fn captions_are_scored_as_they_are_evaluated() {
     assert!(close(&scored["clip"]["image_proximity"]["mean"], &found["captions"]["image_proximity"]));
     assert!(close(&scored["clip"]["text_proximity"]["mean"], &found["captions"]["text_proximity"]));
     assert_eq!(scored["clip"]["images"], 13);
+    fs_err::write(runs.path().join("none.json"), "[]").unwrap();
+    let words = ["score", "--hypotheses", "none.json", "--references", "references.json"];
+    let (code, _, err) = run(&words, runs.path());
+    assert!(code == 2 && err.contains("13 of 13 images") && err.contains("(--skip-missing)"), "{err}");
     let words = ["eval", "--run", name, "--data", data_name, "--n", "3", "--json"];
     let found: Value = serde_json::from_str(&done(&words, runs.path())).unwrap();
     assert_eq!(found["trained_on_this_data_set"], true);

@@ -2,7 +2,7 @@
 
 use super::report;
 use crate::cli::caption::ScoreArguments;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use candle_core::Device;
 use cocoeval::java::{JavaProgram, meteor, spice};
 use cocoeval::{
@@ -22,7 +22,10 @@ pub(crate) fn run(arguments: &ScoreArguments) -> Result<ExitCode> {
         DocumentFrequencies::of(&references).write(path)?;
     }
     let frequencies = arguments.df.as_deref().map(DocumentFrequencies::read).transpose()?;
-    let images = tokenized(&references, &hypotheses, missing)?;
+    let images = tokenized(&references, &hypotheses, missing).map_err(|error| match error {
+        cocoeval::CocoevalError::MissingHypotheses { .. } => anyhow!("{error} (--skip-missing)"),
+        error => error.into(),
+    })?;
     let mut scores = evaluate_tokenized(&images, frequencies.as_ref());
     scores.missing = hypotheses.missing(&references);
     let meteor = match &arguments.meteor {

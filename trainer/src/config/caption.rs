@@ -451,13 +451,13 @@ impl CaptionConfig {
             let allowed = "a larger share of caption.diffusion.steps: an earlier step so near has too little of the caption to tell it from";
             return refuse("caption.diffusion.stride", diffusion.stride.to_string(), allowed);
         }
-        refuse_unused("loss", &config.loss, LOSS_KEYS, "of a captioner, whose loss is its family's")?;
+        refuse_unused("loss", &config.loss, LOSS_KEYS, "in a captioner, whose loss is its family's")?;
         if self.family == Family::PrefixLm {
             refuse_unused(
                 "caption.lm",
                 &self.lm,
                 LORA_KEYS,
-                "of prefix_lm, which leaves its language model as it is",
+                "in prefix_lm, which leaves its language model as it is",
             )?;
         }
         config.decode.validate(self)?;
@@ -470,7 +470,7 @@ const LOSS_KEYS: &[&str] = &["kind", "label_smoothing", "logit_bias"];
 /// Keys of `[caption.lm]` that LoRA alone has a use for.
 const LORA_KEYS: &[&str] = &["rank", "alpha", "dropout", "targets"];
 
-/// Refuses a value of a key that would mean nothing.
+/// Refuses a value of a key that would mean nothing `what`, as in "in a captioner".
 pub(super) fn refuse_unused<T: Serialize + Default>(
     section: &str,
     given: &T,
@@ -488,7 +488,7 @@ pub(super) fn refuse_unused<T: Serialize + Default>(
     for key in keys {
         let (given, default) = (&given[key], &default[key]);
         if given != default {
-            let allowed = format!("left at {default} {what}");
+            let allowed = format!("{default}; another value has no use {what}");
             return Err(Error::Config { key: format!("{section}.{key}"), value: given.to_string(), allowed });
         }
     }

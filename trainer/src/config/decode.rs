@@ -104,10 +104,10 @@ impl DecodeConfig {
             return refuse("decode.min_length", self.min_length, allowed);
         }
         if caption.family == Family::Diffusion {
-            refuse_unused("decode", self, TOKEN_KEYS, "of a diffusion, which writes whole captions at once")?;
+            refuse_unused("decode", self, TOKEN_KEYS, "in a diffusion, which writes whole captions at once")?;
             return self.validate_diffusion(caption);
         }
-        refuse_unused("decode", self, DIFFUSION_KEYS, "of a family that writes token by token")?;
+        refuse_unused("decode", self, DIFFUSION_KEYS, "in a family that writes token by token")?;
         if self.candidates > 1 && self.method == DecodeMethod::Greedy {
             let allowed =
                 "1 with decode.method = \"greedy\", which has one answer; \"sample\" or \"beam\" have more";
