@@ -55,7 +55,7 @@ def ways(of, *labels):
 
 
 WIDE = ["caption.decoder.width=256", "caption.decoder.heads=4", "optim.lr=1e-3"]
-SHORT = ["train.eval_every=0"]
+SHORT = ["train.eval_every=0", "train.eval_limit=20"]
 VECTOR = [*SHORT, "caption.features=vector", "caption.context_length=32"]
 SIZES = [*VECTOR, *WIDE, "caption.mapper.tokens=8", "optim.steps=400"]
 LORA = [*VECTOR, "caption.mapper.tokens=4", "caption.lm.dropout=0", "optim.steps=150"]
