@@ -25,7 +25,7 @@ SIZES = ["model.preset=small", "caption.tower=none"]
 MODELS = {  # its batch, our configuration's keys
     "prefix": (32, ["tokenizer.vocab_size=8192"]),
     "lora": (8, []),
-    "diffusion": (32, ["tokenizer.vocab_size=8192", "caption.diffusion.self_conditioning=false"]),
+    "diffusion": (32, ["tokenizer.vocab_size=8192", "caption.diffusion.self_conditioning=false", "decode.guidance=1.0"]),
 }
 TASKS = {"step": "at most 1.1", "write": "at most 0.5"}
 
