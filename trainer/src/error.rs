@@ -2,7 +2,7 @@
 //!
 //! Leaves out exit codes and printing, which belong to the binary.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything that can go wrong in configuring, training and evaluating.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +107,8 @@ pub enum Error {
     },
     /// A checkpoint does not belong to what is being run.
     #[error(
-        "{checkpoint} was trained with {what} {found}, but this run has {expected}; start a new run with another --run name, or put back the earlier {what}"
+        "{checkpoint} was trained with {what} {found}, but this run has {expected}; start a new run with another --run name, or put back the earlier {what} (`--config {}` is the run's configuration as it was, --set keys and all)",
+        kept_config(checkpoint).display()
     )]
     Mismatch {
         /// The checkpoint's folder.
@@ -216,4 +217,10 @@ impl Error {
         let doing = doing.into();
         move |source| Self::Loader { doing, source: Box::new(source) }
     }
+}
+
+/// The configuration kept in the run of `checkpoint`, `RUN/checkpoints/STEP`.
+fn kept_config(checkpoint: &Path) -> PathBuf {
+    let run = checkpoint.parent().and_then(Path::parent).unwrap_or(checkpoint);
+    run.join("config.toml")
 }

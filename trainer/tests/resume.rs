@@ -148,7 +148,10 @@ fn refusal(change: &[&str], other_data: bool) -> String {
         train(&changed, data.path(), &run, true, &mut Keep::default()).unwrap_err()
     };
     assert_eq!(fs_err::read(run.join("config.toml")).unwrap(), before, "a refusal must change nothing");
-    error.to_string()
+    let text = error.to_string();
+    let kept = format!("--config {}`", run.join("config.toml").display());
+    assert!(text.contains(&kept), "nothing tells how the run was begun: {text}");
+    text
 }
 
 #[test]

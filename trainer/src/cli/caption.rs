@@ -40,7 +40,7 @@ pub(crate) struct CaptionArguments {
     /// Write a page of pictures with their captions.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Write the first captions as COCO's results: [{\"image_id\": KEY, \"caption\": TEXT}, …].
+    /// Write the first captions as COCO's results: [{"image_id": KEY, "caption": TEXT}, …].
     #[arg(long, value_name = "FILE")]
     pub(crate) results: Option<PathBuf>,
     /// Write the data set's captions as COCO's annotations, for `trainer score --references`.
