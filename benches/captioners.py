@@ -66,7 +66,10 @@ TABLES = {  # name: (title, data set, tower, rows)
         "prefix": Row("caption_prefix", *WIDE, *SHORT, "optim.steps=3000", "caption.skip_blocks=0"),
         "prefix, other scenes of seen combinations": Row(of=("shapes", "prefix"), data=("fresh", "train")),
         "diffusion": Row("caption_diffusion", *SHORT, "optim.steps=1500", "data.batch_size=32", "caption.skip_blocks=0"),
+        "diffusion, longer": Row("caption_diffusion", *SHORT, "optim.steps=3000", "optim.lr=2e-3", "data.batch_size=32", "caption.skip_blocks=0"),
+        "diffusion, longer, guidance 3": Row(of=("shapes", "diffusion, longer"), write=["decode.guidance=3.0"]),
         "lora": Row("caption_lora", *SHORT, "optim.steps=300", "data.batch_size=16", "caption.skip_blocks=0"),
+        "lora, longer": Row("caption_lora", *SHORT, "optim.steps=600", "data.batch_size=16", "caption.skip_blocks=0"),
         "prefix_lm": Row("caption_prefix_lm", *SHORT, "optim.steps=300", "caption.skip_blocks=0"),
     }),
     "reranking": ("Re-ranking: five captions drawn by the prefix captioner, of `shapes`", "shapes", "clip_shapes", {
