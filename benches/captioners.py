@@ -131,9 +131,25 @@ NOTES = {  # name of a table: what it shows
                "captions claim it does not, after 1,200 captions seen.",
     "condition": "`add` does not lose: claims and scores of both lie within each other's spread over seeds, and its sequence is shorter. Only the "
                  "loss is lower by `concat`, in each of the three seeds, by 0.5 to 1.6 %.",
-    "photos": "600 photos teach neither a CLIP nor a captioner from nothing: sentences are of the kind, and of other pictures.",
+    "photos": "600 photos teach neither a CLIP nor a captioner from nothing. lora and prefix_lm, which know English, write whole sentences, nearly the "
+              "same of each photo (a man in a shirt); prefix writes them of other pictures, and only its are nearer to their picture than chance "
+              "would have them; diffusion has no sentences yet.",
     "repetition": "A penalty on tokens that were written stops most of it and costs nothing; beam search makes it worse; drawing stops it at a "
                   "third of the CIDEr.",
+    "prefix": "After 400 steps sizes, decay and schedules hardly matter: 74 to 76 % of claims are true, CIDEr is within 0.07 (one seed). What the decoder "
+              "is given does: patches raise claims to 80 %, two prefix tokens for eight lower them to 73, a transformer as mapper to 70. Drawn captions "
+              "are less true than greedy ones. Scenes have 509 tokens in all, and no caption is longer than 42: a larger vocabulary and 100 places "
+              "change nothing.",
+    "rounding": "One seed: others moved CIDEr by 0.04 and claims by seven of a hundred, so that most of these rows do not differ. What does: an "
+                "earlier step to predict is hardly learned (it is nearly what was given), embeddings of 64 numbers under the usual noise are "
+                "too easy to tell apart and leave captions without an end, and stronger noise gives them the truest claims, not the best sentences. "
+                "Frozen embeddings have a lower CIDEr. Without the loss from x_1 nothing is lost, and a pass of the network is saved. Losses are of "
+                "different things from row to row.",
+    "rate": "So few steps want a high rate: loss falls from 1.13 over 0.91 to 0.77, CIDEr rises from 0.15 over 0.34 to 0.40, while claims are no truer "
+            "beyond 1e-3. The linear course has the lower loss at each rate.",
+    "guidance": "Guidance is what makes claims true: 37 % without it (1.0), 49 % at 2, 54 % at 4, where bigrams repeat and CIDEr falls from its best, "
+                "0.36 at 2. At 0, where the picture is not seen, claims are as true of other scenes. Three estimates have nearly the scores of fifty; one "
+                "gives words without an order.",
 }
 
 

@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let hypotheses = Hypotheses::read(hypotheses)?;
     let read_s = start.elapsed().as_secs_f64();
     if let Some(path) = &arguments.write_df {
-        DocumentFrequencies::of(&references).write(path)?;
+        fs_err::write(path, DocumentFrequencies::of(&references).to_json()?)?;
     }
     let frequencies = arguments.df.as_deref().map(DocumentFrequencies::read).transpose()?;
     let start = Instant::now();

@@ -11,11 +11,7 @@
 //! between them, its value the number of images, at least 1. Keys are written in order of their bytes. Left out: the
 //! pickled files of other programs.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufReader, BufWriter, Write as _},
-    path::Path,
-};
+use std::{collections::BTreeMap, io::BufReader, path::Path};
 
 use rayon::prelude::*;
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -62,33 +58,47 @@ impl DocumentFrequencies {
     ///
     /// # Errors
     /// [`Io`](CocoevalError::Io), [`NotJson`](CocoevalError::NotJson), [`Form`](CocoevalError::Form) where there are
-    /// no images.
+    /// no images, a run of words is in none or in more than there are, or a key is none that captions are asked by.
     pub fn read(path: &Path) -> Result<Self, CocoevalError> {
         let io = |source| CocoevalError::Io { doing: "read the document frequencies", source };
         let file = BufReader::new(fs_err::File::open(path).map_err(io)?);
-        let read: Self = serde_json::from_reader(file)
-            .map_err(|source| CocoevalError::NotJson { path: path.to_owned(), source })?;
+        let read: Self = serde_json::from_reader(file).map_err(|source| match source.classify() {
+            // JSON, and something else than this.
+            serde_json::error::Category::Data => {
+                form(path, "it", source, "{\"images\": N, \"df\": {WORDS: N, …}}")
+            }
+            _ => CocoevalError::NotJson { path: path.to_owned(), source },
+        })?;
         if read.images == 0 {
-            return Err(CocoevalError::Form {
-                path: path.to_owned(),
-                at: "images".into(),
-                found: "0".into(),
-                expected: "the number of images that were counted",
-            });
+            return Err(form(path, "images", 0, "the number of images that were counted"));
+        }
+        for (words, &count) in &read.df {
+            let at = format!("df[{words:?}]");
+            if count == 0 || count > read.images {
+                return Err(form(path, &at, count, "a count from 1 to the number of images"));
+            }
+            let runs = words.split(' ').collect::<Vec<_>>();
+            let is_run = (1..=ORDERS).contains(&runs.len()) && runs.iter().all(|word| !word.is_empty());
+            if !is_run || words.to_lowercase() != *words {
+                let expected = "a key of one to four lower-case tokens with one space between them";
+                return Err(form(path, &at, "its key", expected));
+            }
         }
         Ok(read)
     }
 
-    /// Writes a file; one that is there is replaced.
+    /// The text of a file.
     ///
     /// # Errors
-    /// [`Io`](CocoevalError::Io).
-    pub fn write(&self, path: &Path) -> Result<(), CocoevalError> {
+    /// [`Io`](CocoevalError::Io) where it is too large for memory.
+    pub fn to_json(&self) -> Result<Vec<u8>, CocoevalError> {
         let io = |source| CocoevalError::Io { doing: "write the document frequencies", source };
-        let mut file = BufWriter::new(fs_err::File::create(path).map_err(io)?);
-        serde_json::to_writer(&mut file, self).map_err(|error| io(error.into()))?;
-        file.flush().map_err(io)
+        serde_json::to_vec(self).map_err(|error| io(error.into()))
     }
+}
+
+fn form(path: &Path, at: &str, found: impl ToString, expected: &'static str) -> CocoevalError {
+    CocoevalError::Form { path: path.to_owned(), at: at.to_owned(), found: found.to_string(), expected }
 }
 
 /// Document frequencies by packed runs, split by hash so that threads can count side by side.
@@ -196,7 +206,7 @@ mod tests {
         assert_eq!(counted.df.len(), 8, "{:?}", counted.df);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("df.json");
-        counted.write(&path).unwrap();
+        fs_err::write(&path, counted.to_json().unwrap()).unwrap();
         assert_eq!(DocumentFrequencies::read(&path).unwrap(), counted);
     }
 
@@ -207,6 +217,18 @@ mod tests {
         fs_err::write(&path, r#"{"images": 0, "df": {}}"#).unwrap();
         let error = DocumentFrequencies::read(&path).unwrap_err().to_string();
         assert!(error.contains("images is 0"), "{error}");
+        for (df, told) in [
+            (r#"{"a": 0}"#, r#"df["a"] is 0"#),
+            (r#"{"a": 3}"#, r#"df["a"] is 3"#),
+            (r#"{"a b c d e": 1}"#, "its key"),
+            (r#"{"a  b": 1}"#, "its key"),
+            (r#"{"A": 1}"#, "its key"),
+            (r#"{"a": []}"#, "is needed"),
+        ] {
+            fs_err::write(&path, format!(r#"{{"images": 2, "df": {df}}}"#)).unwrap();
+            let error = DocumentFrequencies::read(&path).unwrap_err().to_string();
+            assert!(error.contains("df.json") && error.contains(told), "{df}: {error}");
+        }
         fs_err::write(&path, "{").unwrap();
         assert!(matches!(DocumentFrequencies::read(&path), Err(CocoevalError::NotJson { .. })));
     }

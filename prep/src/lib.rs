@@ -24,3 +24,4 @@ pub mod source;
 pub mod spill;
 
 pub use error::{Error, Result};
+pub use report::unwritten;

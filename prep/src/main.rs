@@ -18,6 +18,10 @@ fn main() -> ExitCode {
         Some(Command::Judge(args)) => commands::judge::run(args).map(|()| true),
         None => commands::pack::run(&cli.pack).map(|()| true),
     };
+    if let (Ok(_), Some(error)) = (&outcome, prep::unwritten()) {
+        eprintln!("prep: could not write the results to standard output: {error}");
+        return ExitCode::from(2);
+    }
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

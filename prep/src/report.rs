@@ -1,7 +1,12 @@
 //! Results in words: the only printer of this crate. It leaves out errors, which `main` prints.
 #![allow(clippy::print_stdout, reason = "this is where results are printed")]
 
-use std::{io::Write as _, path::Path, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use shard::{Manifest, SourceInfo, verify};
 
@@ -25,9 +30,21 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.2} {}", units[unit]) }
 }
 
-/// Writes a line; a reader who has gone away is no error.
+/// Why standard output takes no more lines.
+static FAILED: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes a line; the first that cannot be written is the last that is tried.
 fn line(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    if FAILED.get().is_none()
+        && let Err(error) = writeln!(io::stdout().lock(), "{text}")
+    {
+        let _ = FAILED.set(error);
+    }
+}
+
+/// Why results were not all written, if they were not. A reader who has gone away is no error.
+pub fn unwritten() -> Option<&'static io::Error> {
+    FAILED.get().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
 }
 
 /// What a packing made.

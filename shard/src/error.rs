@@ -64,6 +64,12 @@ pub enum Error {
         /// What is allowed.
         rule: &'static str,
     },
+    /// Another program adds side tables to the data set.
+    #[error("another program is adding side tables to {}; run this again when it is done", dir.display())]
+    Busy {
+        /// The data set's folder.
+        dir: PathBuf,
+    },
     /// Arrow's own library refused.
     #[error("cannot encode or decode the Arrow table {}", path.display())]
     Arrow {

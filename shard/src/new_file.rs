@@ -39,6 +39,17 @@ impl NewFile {
             .map_err(Error::io("write", &self.path))
     }
 
+    /// Syncs and closes the file, so that many can wait for their places together.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn finish(mut self) -> Result<Finished> {
+        self.sync()?;
+        // This one is dropped without a file of its own to remove.
+        let temporary = std::mem::take(&mut self.temporary);
+        Ok(Finished { path: self.path.clone(), temporary })
+    }
+
     /// Puts the file into its place, whole and synced, and syncs the folder, without which the rename may be lost.
     ///
     /// # Errors
@@ -47,7 +58,7 @@ impl NewFile {
         self.sync()?;
         fs_err::rename(&self.temporary, &self.path).map_err(Error::io("write", &self.path))?;
         let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs_err::File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
+        sync_folder(dir)
     }
 }
 
@@ -65,6 +76,38 @@ impl Drop for NewFile {
         // After a commit there is no file of that name.
         let _ = fs_err::remove_file(&self.temporary);
     }
+}
+
+/// A whole file that is not at its place yet. Dropped without [`place`](Self::place), it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    path: PathBuf,
+    temporary: PathBuf,
+}
+
+impl Finished {
+    /// Puts the file into its place; whoever calls syncs the folder.
+    ///
+    /// # Errors
+    /// `Io`; what stood at the place stays.
+    pub(crate) fn place(self) -> Result<()> {
+        fs_err::rename(&self.temporary, &self.path).map_err(Error::io("write", &self.path))
+    }
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        // Once it is in its place there is no file of that name.
+        let _ = fs_err::remove_file(&self.temporary);
+    }
+}
+
+/// Syncs the names in a folder.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn sync_folder(dir: &Path) -> Result<()> {
+    fs_err::File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
 }
 
 /// Writes `path` whole: what `fill` gives stands there, or what stood there before.

@@ -2,24 +2,31 @@
 //! without touching the pixels. Each is an Arrow IPC file `shard-000000.NAME.arrow` whose first column `key`
 //! repeats the index's keys in order; the manifest lists its digest. It leaves out what the columns mean.
 
-use std::{io::Cursor, io::Write as _, path::Path};
+use std::{
+    fs::TryLockError,
+    io::{Cursor, Write as _},
+    path::Path,
+};
 
 use arrow_array::{Array, RecordBatch, StringArray, cast::AsArray};
 use arrow_schema::{ArrowError, DataType};
 
 use crate::{
-    Dataset, Error, Manifest, Result, ShardReader, SideTableEntry, arrow_layout, checksum, manifest,
-    replace_file,
+    Dataset, Error, Manifest, Result, ShardReader, SideTableEntry, arrow_layout, checksum,
+    manifest::{self, MANIFEST_NAME},
+    new_file::{self, Finished, NewFile},
 };
 
 /// Largest side table that is read into memory.
 const TABLE_BYTES_MAX: u64 = 16 << 30;
 
 /// Adds (or replaces) side table `table` on every shard of `split`: `columns` is called with each shard and gives
-/// its record batch, whose first column is `key`. The manifest is rewritten last, once every table is in place.
+/// its record batch, whose first column is `key`. Tables wait beside their places until all are written; then they are
+/// put there, and the manifest is rewritten. One program at a time adds side tables to a data set.
 ///
 /// # Errors
-/// `Unfit` where the name or a batch does not fit, `Io`, `Arrow`, or what `columns` returns.
+/// `Unfit` where the name or a batch does not fit, `Busy` where another program is at it, `Io`, `Arrow`, or what `columns`
+/// returns; the data set is as before then.
 pub fn write(
     dir: &Path,
     split: &str,
@@ -29,13 +36,18 @@ pub fn write(
     if !manifest::split_name_fits(table) {
         return Err(Error::unfit("side table", table, "1 to 32 of a-z, 0-9, _ and -"));
     }
+    Dataset::open(dir)?;
+    let _lock = lock(dir)?;
+    // As it is under the lock: another program may just have added tables.
     let dataset = Dataset::open(dir)?;
     let shards = dataset.open_split(split)?;
     let mut changed: Manifest = dataset.manifest().clone();
     let entries = changed.splits.iter_mut().find(|entry| entry.name == split);
     let entries = &mut entries.expect("open_split found it").shards;
+    let folder = dir.join(split);
+    let mut finished = Vec::with_capacity(shards.len());
     for (shard, entry) in shards.iter().zip(entries) {
-        let path = dir.join(split).join(entry.side_table_name(table));
+        let path = folder.join(entry.side_table_name(table));
         let batch = columns(shard)?;
         check_keys(shard, &batch, &path)?;
         let arrow = |source: ArrowError| Error::Arrow { path: path.clone(), source };
@@ -43,12 +55,46 @@ pub fn write(
             arrow_ipc::writer::FileWriter::try_new(Vec::new(), &batch.schema()).map_err(arrow)?;
         writer.write(&batch).map_err(arrow)?;
         let bytes = writer.into_inner().map_err(arrow)?;
-        replace_file(&path, |file| file.write_all(&bytes))?;
+        let mut file = NewFile::create(&path)?;
+        file.write_all(&bytes).map_err(Error::io("write", &path))?;
+        finished.push(file.finish()?);
         let entry_of_table =
             SideTableEntry { bytes: bytes.len() as u64, blake3: checksum::blake3_hex(&bytes) };
         entry.side_tables.insert(table.to_owned(), entry_of_table);
     }
+    finished.into_iter().try_for_each(Finished::place)?;
+    new_file::sync_folder(&folder)?;
     changed.write(dir)
+}
+
+/// Takes the lock of whoever adds side tables: the manifest's own file, which is another one once they are added.
+fn lock(dir: &Path) -> Result<fs_err::File> {
+    let path = dir.join(MANIFEST_NAME);
+    loop {
+        let file = fs_err::File::open(&path).map_err(Error::io("read", &path))?;
+        match file.file().try_lock() {
+            Ok(()) if is_at(&file, &path) => return Ok(file),
+            // The one that had it has replaced the manifest meanwhile.
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy { dir: dir.to_path_buf() }),
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
+        }
+    }
+}
+
+/// Whether an open file is still the one at `path`.
+fn is_at(file: &fs_err::File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let there = fs_err::metadata(path).map(|found| (found.dev(), found.ino()));
+        file.metadata().is_ok_and(|ours| there.is_ok_and(|there| there == (ours.dev(), ours.ino())))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (file, path);
+        true
+    }
 }
 
 /// Reads side table `table` of shard number `shard` of `split`; its digest is checked before Arrow parses it.

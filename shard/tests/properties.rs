@@ -170,3 +170,35 @@ fn side_tables_are_added_read_and_verified() {
     .unwrap();
     assert!(side_table::write(dir.path(), "val", "bad", |_| Ok(other.clone())).is_err());
 }
+
+/// Tables are at their places together or not at all, and one program at a time adds them.
+#[test]
+fn side_tables_that_do_not_get_ready_leave_nothing() {
+    use arrow_array::{Array, RecordBatch, StringArray};
+    let dir = tempfile::tempdir().unwrap();
+    common::write(dir.path(), &ImageSettings::tensor(common::SIZE), SampleOrder::Shuffled, 12);
+    let keys = |shard: &shard::ShardReader| {
+        let keys: Vec<String> = (0..shard.len()).map(|row| shard.row(row).unwrap().key.to_owned()).collect();
+        let column: Arc<dyn Array> = Arc::new(StringArray::from(keys));
+        RecordBatch::try_from_iter([("key", column)]).unwrap()
+    };
+    let shards = Dataset::open(dir.path()).unwrap().split("train").unwrap().shards.len();
+    assert!(shards > 1, "nothing would wait");
+    let mut seen = 0;
+    let stopped = side_table::write(dir.path(), "train", "one", |shard| {
+        seen += 1;
+        assert!(verify::dataset(dir.path()).unwrap().is_sound(), "before shard {seen} is ready");
+        let busy = side_table::write(dir.path(), "val", "two", |shard| Ok(keys(shard))).unwrap_err();
+        assert!(matches!(busy, shard::Error::Busy { .. }), "{busy}");
+        if seen == shards { Err(busy) } else { Ok(keys(shard)) }
+    });
+    stopped.unwrap_err();
+    let names = |split: &str| std::fs::read_dir(dir.path().join(split)).unwrap().count();
+    let before = names("train");
+    assert_eq!(before, 2 * shards, "a tar and an index each");
+    for split in ["train", "val"] {
+        side_table::write(dir.path(), split, "one", |shard| Ok(keys(shard))).unwrap();
+    }
+    assert_eq!(names("train"), 3 * shards);
+    assert!(verify::dataset(dir.path()).unwrap().is_sound());
+}

@@ -280,7 +280,8 @@ fn read_checked(checkpoint: &Path, file: &str, state: &State) -> Result<Vec<u8>>
     let bytes = fs::read(&path).map_err(Error::io("read the checkpoint"))?;
     let found = blake3::hash(&bytes).to_hex().to_string();
     if state.digests.get(file) != Some(&found) {
-        let reason = format!("its digest is {found}, and {STATE} says {:?}", state.digests.get(file));
+        let listed = state.digests.get(file).map_or("nothing of it", String::as_str);
+        let reason = format!("its digest is {found}, and {STATE} says {listed}");
         return Err(Error::DamagedFile { path, reason });
     }
     Ok(bytes)

@@ -1,13 +1,14 @@
 //! Labelled pictures as files: a folder with one folder a class, as ImageNet's validation set is kept.
 //!
 //! A picture becomes model input as CLIP's own evaluation makes it: the shorter side resized to the model's
-//! size (bicubic, averaged where it shrinks), the middle cut out, normalised. EXIF orientation is not
-//! looked at, as by torchvision's ImageFolder. Leaves out formats other than JPEG and PNG, and labels that
-//! are not folders.
+//! size (bicubic, averaged where it shrinks), the middle cut out, normalised. [`decode`] looks at neither EXIF
+//! orientation nor alpha, as torchvision's ImageFolder; [`decode_upright`] sees what `prep` would store. Leaves out
+//! formats other than JPEG and PNG, and labels that are not folders.
 
 use crate::error::{Error, Result};
 use image::imageops::{self, FilterType};
-use image::{ImageReader, RgbImage};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,7 @@ impl ImageFolder {
             Self { root: root.to_path_buf(), directories, files: vec![], labels: vec![], others: 0 };
         for label in 0..folder.directories.len() {
             let mut files = Vec::new();
-            folder.others += list(&root.join(&folder.directories[label]), &mut files)?;
+            folder.others += list(&root.join(&folder.directories[label]), &mut Vec::new(), &mut files)?;
             files.sort();
             folder.labels.extend(files.iter().map(|_| label));
             folder.files.extend(files);
@@ -68,26 +69,33 @@ impl ImageFolder {
 /// [`Error::Io`].
 pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    list(folder, &mut files)?;
+    list(folder, &mut Vec::new(), &mut files)?;
     files.sort();
     Ok(files)
 }
 
-/// Adds the pictures below `folder`, at any depth; the number of other files.
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<usize> {
+/// Adds the pictures below `folder`, at any depth; the number of other files. A link back to one of the folders
+/// `above` is not followed.
+fn list(folder: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<usize> {
     let io = || Error::io("list the pictures");
+    let real = fs_err::canonicalize(folder).map_err(io())?;
+    if above.contains(&real) {
+        return Ok(0);
+    }
+    above.push(real);
     let mut others = 0;
     for entry in fs_err::read_dir(folder).map_err(io())? {
         let path = entry.map_err(io())?.path();
         let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         if path.is_dir() {
-            others += list(&path, files)?;
+            others += list(&path, above, files)?;
         } else if ENDINGS.contains(&ending.as_str()) {
             files.push(path);
         } else {
             others += 1;
         }
     }
+    above.pop();
     Ok(others)
 }
 
@@ -97,10 +105,74 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<usize> {
 /// [`Error::DamagedFile`] naming the file; [`Error::Io`].
 pub fn decode(path: &Path) -> Result<RgbImage> {
     let bytes = fs_err::read(path).map_err(Error::io("read a picture"))?;
+    let damaged = |e: image::ImageError| Error::DamagedFile { path: path.to_path_buf(), reason: told(&e) };
+    Ok(decoded(&bytes).map_err(damaged)?.0.to_rgb8())
+}
+
+/// The picture of a file as people and `prep` see it: turned as its EXIF data say, on white where it is transparent.
+///
+/// # Errors
+/// [`Error::DamagedFile`] naming the file, also where a decoder would fill what is missing; [`Error::Io`].
+pub fn decode_upright(path: &Path) -> Result<RgbImage> {
+    let bytes = fs_err::read(path).map_err(Error::io("read a picture"))?;
     let damaged = |reason: String| Error::DamagedFile { path: path.to_path_buf(), reason };
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let picture = reader.map_err(|e| damaged(e.to_string()))?.decode().map_err(|e| damaged(e.to_string()))?;
-    Ok(picture.to_rgb8())
+    if bytes.starts_with(b"\xff\xd8") {
+        check_jpeg(&bytes).map_err(damaged)?;
+    }
+    let (picture, orientation) = decoded(&bytes).map_err(|e| damaged(told(&e)))?;
+    let mut picture = DynamicImage::ImageRgb8(on_white(picture));
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
+}
+
+/// A picture and how it is to be turned.
+fn decoded(bytes: &[u8]) -> image::ImageResult<(DynamicImage, Orientation)> {
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    Ok((DynamicImage::from_decoder(decoder)?, orientation))
+}
+
+/// What is wrong with a picture: the decoders' words, and of a format that they do not know what helps.
+fn told(error: &image::ImageError) -> String {
+    match error {
+        image::ImageError::Unsupported(_) => format!("{error}; JPEG and PNG are read"),
+        _ => error.to_string(),
+    }
+}
+
+/// Why not all of a JPEG is there. Baseline ones are decoded, by a decoder that makes nothing up; of others the mark at
+/// their end must stand behind their last scan.
+fn check_jpeg(bytes: &[u8]) -> Result<(), String> {
+    let mut decoder = jpeg::Decoder::default();
+    if let Ok(picture) = decoder.open(bytes) {
+        let area = picture.width().saturating_mul(picture.height());
+        // A code of one bit at least stands for each block of 64 pixels.
+        if area / 64 / 8 > bytes.len() {
+            return Err(format!("{} bytes cannot hold the {area} pixels that it declares", bytes.len()));
+        }
+        match picture.planar(&mut vec![0; 3 * area]) {
+            Ok(()) => return Ok(()),
+            Err(jpeg::Refusal::Broken(jpeg::Broken(reason))) => return Err(reason.to_owned()),
+            Err(jpeg::Refusal::Unusual) => {}
+        }
+    }
+    let last = |mark: [u8; 2]| bytes.windows(2).rposition(|pair| pair == mark);
+    match (last([0xff, 0xda]), last([0xff, 0xd9])) {
+        (Some(scan), Some(end)) if scan < end => Ok(()),
+        _ => Err("it ends early, without an end-of-image mark".to_owned()),
+    }
+}
+
+/// Transparent pictures on white, as on a page: what stands under their alpha is often garbage.
+fn on_white(picture: DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8();
+    }
+    let picture = picture.into_rgba8();
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let [red, green, blue, alpha] = picture.get_pixel(x, y).0.map(u32::from);
+        Rgb([red, green, blue].map(|channel| ((channel * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
+    })
 }
 
 /// The middle of a picture as model input: 3 × size × size values, normalised.
@@ -191,5 +263,44 @@ mod tests {
         assert_eq!(decode(&folder.files[1]).unwrap(), ramp(4, 4));
         fs_err::write(at("a/z.jpg"), b"\xff\xd8\xff and no more").unwrap();
         assert!(decode(&at("a/z.jpg")).unwrap_err().to_string().contains("z.jpg is damaged"));
+    }
+
+    #[test]
+    fn pictures_are_seen_as_people_see_them() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let clear =
+            image::RgbaImage::from_fn(2, 1, |x, _| image::Rgba([0, 90, 0, if x == 0 { 0 } else { 255 }]));
+        clear.save(at("clear.png")).unwrap();
+        let seen = decode_upright(&at("clear.png")).unwrap();
+        assert_eq!((seen.get_pixel(0, 0).0, seen.get_pixel(1, 0).0), ([255; 3], [0, 90, 0]));
+
+        ramp(48, 32).save(at("plain.jpg")).unwrap();
+        let jpeg = fs_err::read(at("plain.jpg")).unwrap();
+        // Exif, big-endian, one entry: orientation (0x112, a short) is 6, a quarter to the right.
+        let exif =
+            b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        fs_err::write(at("turned.jpg"), [&jpeg[..2], exif, &jpeg[2..]].concat()).unwrap();
+        let (plain, turned) = (decode(&at("plain.jpg")).unwrap(), decode_upright(&at("turned.jpg")).unwrap());
+        assert_eq!(turned, imageops::rotate90(&plain));
+        assert_eq!(decode(&at("turned.jpg")).unwrap(), plain, "as torchvision reads it");
+
+        fs_err::write(at("cut.jpg"), &jpeg[..jpeg.len() / 2]).unwrap();
+        let error = decode_upright(&at("cut.jpg")).unwrap_err().to_string();
+        assert!(error.contains("cut.jpg is damaged"), "{error}");
+        fs_err::write(at("other.jpg"), b"no picture").unwrap();
+        let error = decode_upright(&at("other.jpg")).unwrap_err().to_string();
+        assert!(error.contains("JPEG and PNG are read"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_a_circle_are_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        ramp(4, 4).save(root.path().join("one.png")).unwrap();
+        for name in ["first", "second"] {
+            fs_err::os::unix::fs::symlink(root.path(), root.path().join(name)).unwrap();
+        }
+        assert_eq!(pictures(root.path()).unwrap(), [root.path().join("one.png")]);
     }
 }

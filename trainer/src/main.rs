@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         cli::Command::Worst(arguments) => commands::worst::run(&arguments),
         cli::Command::Periodicity(arguments) => commands::periodicity::run(&arguments),
     };
-    match result {
+    match result.and_then(|code| commands::report::finish().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -45,6 +45,10 @@ pub fn write(
     out: &Path,
     limit: Option<usize>,
 ) -> Result<Written> {
+    if fs_err::metadata(out).is_ok_and(|there| !there.is_file()) {
+        let source = std::io::Error::other(format!("{} is no file", out.display()));
+        return Err(Error::Io { doing: "write the features", source });
+    }
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = out.with_file_name(name);

@@ -128,6 +128,23 @@ fn a_mistake_is_one_sentence_and_exit_code_2() {
     assert!(out.contains("Examples:") && out.contains("optim.final_lr_fraction"), "{out}");
 }
 
+/// What could not be printed is told; a reader who has gone away needs no more.
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_cannot_be_printed_are_an_error() {
+    let (data, folder) = (common::data(), folder());
+    let arguments = ["baseline", "--data", data.path().to_str().unwrap(), "--json"];
+    let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let done = trainer(&arguments, folder.path()).stdout(full()).output().unwrap();
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{told}");
+    assert!(told.contains("standard output"), "{told}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let done = trainer(&arguments, folder.path()).stdout(writer).output().unwrap();
+    assert_eq!((done.status.code(), done.stderr.as_slice()), (Some(0), b"".as_slice()));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it() {

@@ -19,7 +19,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("prep", &["shard", "jpeg", "picture"]),
     ("loader", &["shard", "jpeg"]),
     ("loader-cli", &["loader", "shard", "picture"]),
-    ("trainer", &["loader", "shard", "picture", "cocoeval"]),
+    ("trainer", &["loader", "shard", "jpeg", "picture", "cocoeval"]),
     ("testkit", &["shard"]),
     ("e2e", &["shard", "testkit"]),
     ("e2e-remote", &[]),

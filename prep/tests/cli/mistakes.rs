@@ -112,3 +112,16 @@ fn inspect_says_which_split_or_picture_cannot_be() {
     assert!(complaint.err.contains("file/x.png"), "{}", complaint.err);
     assert_eq!(complaint.code, Some(2));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_cannot_be_printed_are_an_error() {
+    let folder = folder();
+    let dir = folder.path();
+    prep(&["--dataset", "folder", "--from", "photos", "--size", "32", "--out", "data"], dir).expect(0);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let done = crate::command(&["verify", "data"], dir).stdout(full).output().unwrap();
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{told}");
+    assert!(told.contains("standard output"), "{told}");
+}

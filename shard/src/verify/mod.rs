@@ -275,7 +275,7 @@ impl Plan {
             key: None,
             offset: None,
             problem: "a shard file that the manifest does not list".to_owned(),
-            expected: "no such file".to_owned(),
+            expected: "no such file (left by a program that was killed, it may be removed)".to_owned(),
             found: "the file".to_owned(),
         };
         Ok(unlisted.into_iter().map(damage).collect())

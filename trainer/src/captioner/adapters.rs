@@ -37,12 +37,12 @@ fn llama_name(linear: &str) -> String {
     }
 }
 
-fn lora(captioner: &Captioner, out: &Path) -> Result<LoraCaptioner> {
+fn lora(captioner: &Captioner) -> Result<LoraCaptioner> {
     match &captioner.model {
         CaptionModel::Lora(model) => Ok(model.clone()),
         _ => Err(Error::Weights {
-            path: out.to_path_buf(),
-            reason: "the run has no corrections of a language model: caption.family is not \"lora\"".into(),
+            path: captioner.checkpoint.clone(),
+            reason: "it has no corrections of a language model: caption.family is not \"lora\"".into(),
         }),
     }
 }
@@ -53,7 +53,7 @@ fn lora(captioner: &Captioner, out: &Path) -> Result<LoraCaptioner> {
 /// # Errors
 /// [`Error::Weights`] for another family or for GPT-2's, [`Error::Tensor`], [`Error::Io`].
 pub fn export_peft(captioner: &Captioner, out: &Path) -> Result<ExportedAdapters> {
-    let model = lora(captioner, out)?;
+    let model = lora(captioner)?;
     if model.lm().sizes.kind == Kind::Gpt2 {
         let reason =
             "PEFT has no names for GPT-2's queries, keys and values apart: export them merged".to_owned();
@@ -90,7 +90,7 @@ pub fn export_peft(captioner: &Captioner, out: &Path) -> Result<ExportedAdapters
 /// # Errors
 /// [`Error::Weights`] for another family, [`Error::Tensor`], [`Error::Io`].
 pub fn export_merged(captioner: &Captioner, out: &Path) -> Result<ExportedAdapters> {
-    let model = lora(captioner, out)?;
+    let model = lora(captioner)?;
     let tensors = merged(&model).map_err(Error::tensor("merge the corrections"))?;
     let description = description(model.lm());
     let files = [("model.safetensors", &tensors), ("mapper.safetensors", &mapper(captioner))];
@@ -110,6 +110,8 @@ fn write(
 ) -> Result<ExportedAdapters> {
     let io = || Error::io("export the corrections");
     fs_err::create_dir_all(out).map_err(io())?;
+    let names = weights.iter().map(|(name, _)| *name).chain(descriptions.iter().map(|(name, _)| *name));
+    check_folder(out, &names.chain(tokenizer.map(|_| "tokenizer.json")).collect::<Vec<_>>())?;
     let mut files = Vec::new();
     for (name, tensors) in weights {
         let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -130,6 +132,21 @@ fn write(
         files.push(path);
     }
     Ok(ExportedAdapters { files, tensors: weights.first().map_or(0, |(_, tensors)| tensors.len()) })
+}
+
+/// Refuses a folder with other files than this export's: PEFT's beside merged ones, say, would be applied to them.
+fn check_folder(out: &Path, names: &[&str]) -> Result<()> {
+    let io = || Error::io("look into the export's folder");
+    for entry in fs_err::read_dir(out).map_err(io())? {
+        let name = entry.map_err(io())?.file_name();
+        if !names.iter().any(|ours| name == *ours) {
+            return Err(Error::Weights {
+                path: out.join(name),
+                reason: "it is no part of this export; give --out in a folder of its own".into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A layer's matrix with its correction.

@@ -163,7 +163,7 @@ impl Captioner {
         for files in files.chunks(FILES_AT_ONCE) {
             let mut values = Vec::with_capacity(files.len() * 3 * size * size);
             for file in files {
-                let picture = imagefolder::decode(file)?;
+                let picture = imagefolder::decode_upright(file)?;
                 values.extend(imagefolder::pixel_values(&picture, size, normalize.mean_std()));
             }
             let pixel_values = Tensor::from_vec(values, (files.len(), 3, size, size), &self.device)

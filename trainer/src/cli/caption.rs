@@ -90,13 +90,13 @@ pub(crate) struct ScoreArguments {
     #[arg(long, value_name = "RUN|FILE", requires = "data")]
     pub(crate) tower: Option<PathBuf>,
     /// The pictures for --tower, a data set made by `prep`.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "tower")]
     pub(crate) data: Option<PathBuf>,
     /// The split of --data.
     #[arg(long, value_name = "NAME", default_value = "val")]
     pub(crate) split: String,
     /// Sizes of a --tower that is a file (model.…, data.normalize, caption.tower_tokenizer); may be given often.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "tower")]
     pub(crate) overrides: Vec<String>,
     /// Print one JSON object instead of a table.
     #[arg(long)]

@@ -143,12 +143,12 @@ pub(crate) struct EmbedArguments {
     #[arg(long, conflicts_with_all = ["out", "limit"])]
     pub(crate) side_table: bool,
     /// What the side table has; captioners ask for it by caption.features [default: patches].
-    #[arg(long, value_name = "KIND", value_parser = ["vector", "patches"], requires = "side_table")]
+    #[arg(long, value_name = "KIND", value_parser = ["vector", "patches"])]
     pub(crate) features: Option<String>,
     /// Blocks (of a ResNet, stages) at the end of the tower that patches do not go through; captioners ask for it by
-    /// caption.skip_blocks.
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "side_table")]
-    pub(crate) skip_blocks: u8,
+    /// caption.skip_blocks [default: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) skip_blocks: Option<u8>,
     /// Print one JSON object instead of a line.
     #[arg(long)]
     pub(crate) json: bool,

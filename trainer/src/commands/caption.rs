@@ -1,6 +1,6 @@
 //! `trainer caption`: writes captions for pictures or a data set.
 
-use super::{report, run_folder};
+use super::{outputs, report, run_folder};
 use crate::cli::caption::CaptionArguments;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -16,8 +16,13 @@ pub(super) const PAGE_MAX: usize = 2_000;
 /// Prints a line of JSON a picture.
 pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
     let folder = run_folder(&arguments.run.run, &arguments.run.runs_dir);
-    let CaptionArguments { html, results, references, .. } = arguments;
-    check_outputs(&[html.as_ref(), results.as_ref(), references.as_ref()])?;
+    let outputs = [
+        ("--html", arguments.html.as_deref()),
+        ("--results", arguments.results.as_deref()),
+        ("--references", arguments.references.as_deref()),
+    ];
+    let read = arguments.inputs.iter().chain([&folder]).map(PathBuf::as_path).collect::<Vec<_>>();
+    outputs::check(&outputs, &read)?;
     let mut captioner = Captioner::open(&folder, &overrides(&arguments.overrides, arguments.n, &folder)?)?;
     if arguments.rerank && !captioner.tower.has_text() {
         bail!(
@@ -30,29 +35,11 @@ pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
     }
     // As the configuration says, what is kept is CLIP's favourite; --n alone shows captions as they were written.
     captioner.reranks = arguments.rerank || (arguments.n.is_none() && candidates > 1);
-    let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
-    let mut found = Found { shown: Vec::new(), results: Vec::new(), annotations: Vec::new(), images: 0 };
-    for input in inputs(&arguments.inputs)? {
-        let left = limit.map(|limit| limit - found.images);
-        if left == Some(0) {
-            break;
-        }
-        captioner.thumbnails = if arguments.html.is_some() { PAGE_MAX - found.shown.len() } else { 0 };
-        let mut visit = |picture: Captioned| -> trainer::Result<()> {
-            found.take(picture, arguments);
-            Ok(())
-        };
-        match input {
-            Input::DataSet(data) => {
-                let (_, loader) = captioner.open_data(data, arguments.split.as_deref())?;
-                captioner.caption(&loader, left, &mut visit)?;
-            }
-            Input::Files(mut files) => {
-                files.truncate(left.unwrap_or(usize::MAX));
-                captioner.caption_files(&files, &mut visit)?;
-            }
-        }
-    }
+    let is_kept = outputs.iter().any(|(_, path)| path.is_some());
+    let found = match describe(&mut captioner, arguments, is_kept) {
+        Err(_) if report::is_closed() && !is_kept => return Ok(ExitCode::SUCCESS),
+        found => found?,
+    };
     if let Some(path) = &arguments.html {
         write_page(path, &captioner, &found.shown, found.images)?;
     }
@@ -71,6 +58,46 @@ pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
     });
     write_json(references, &json!({"images": unique, "annotations": found.annotations}))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes captions for all inputs, for as long as somebody reads them or they are kept.
+fn describe(captioner: &mut Captioner, arguments: &CaptionArguments, is_kept: bool) -> Result<Found> {
+    let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
+    let mut found = Found { shown: Vec::new(), results: Vec::new(), annotations: Vec::new(), images: 0 };
+    let inputs = inputs(&arguments.inputs)?;
+    if !inputs.iter().any(|input| matches!(input, Input::DataSet(_))) {
+        let of_data =
+            [("--split", arguments.split.is_some()), ("--references", arguments.references.is_some())];
+        if let Some((option, _)) = of_data.into_iter().find(|(_, is_given)| *is_given) {
+            bail!("{option} is of data sets, and no input is one");
+        }
+    }
+    for input in inputs {
+        let left = limit.map(|limit| limit - found.images);
+        if left == Some(0) {
+            break;
+        }
+        captioner.thumbnails = if arguments.html.is_some() { PAGE_MAX - found.shown.len() } else { 0 };
+        let mut visit = |picture: Captioned| -> trainer::Result<()> {
+            found.take(picture, arguments);
+            let closed = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+            if report::is_closed() && !is_kept {
+                return Err(trainer::Error::Io { doing: "print captions", source: closed() });
+            }
+            Ok(())
+        };
+        match input {
+            Input::DataSet(data) => {
+                let (_, loader) = captioner.open_data(data, arguments.split.as_deref())?;
+                captioner.caption(&loader, left, &mut visit)?;
+            }
+            Input::Files(mut files) => {
+                files.truncate(left.unwrap_or(usize::MAX));
+                captioner.caption_files(&files, &mut visit)?;
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// What was written so far.
@@ -116,7 +143,8 @@ pub(super) fn overrides(given: &[String], n: Option<u16>, folder: &Path) -> Resu
     {
         overrides.push("decode.method=sample".into());
     }
-    if decode.method == trainer::config::DecodeMethod::Beam
+    let is_beam = |given: &String| given.replace([' ', '"'], "") == "decode.method=beam";
+    if (decode.method == trainer::config::DecodeMethod::Beam || given.iter().any(is_beam))
         && usize::from(n) > decode.beams
         && !is_set("decode.beams")
     {
@@ -158,20 +186,6 @@ fn files(input: &Path) -> Result<Vec<PathBuf>> {
         return Ok(files);
     }
     Ok(vec![input.to_path_buf()])
-}
-
-/// Refuses files that could not be written, before pictures are described for minutes.
-pub(super) fn check_outputs(outputs: &[Option<&PathBuf>]) -> Result<()> {
-    for path in outputs.iter().copied().flatten() {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            bail!("{} cannot be written: there is no folder {}", path.display(), folder.display());
-        }
-        if path.is_dir() {
-            bail!("{} cannot be written: it is a folder", path.display());
-        }
-    }
-    Ok(())
 }
 
 /// A picture's first caption as an entry of COCO's results.

@@ -77,8 +77,8 @@ type Show = fn(Option<f64>) -> String;
 /// The last and the best figures, side by side.
 fn figures(a: &Summary, b: &Summary) -> Vec<Vec<String>> {
     let rows: [(&str, [Option<Span>; 2], Show); 4] = [
-        ("loss", [a.loss, b.loss], report::nats),
-        ("val loss", [a.val_loss, b.val_loss], report::nats),
+        ("loss", [a.loss, b.loss], report::number),
+        ("val loss", [a.val_loss, b.val_loss], report::number),
         ("image to text R@1", [a.image_to_text_r1, b.image_to_text_r1], report::percent),
         ("text to image R@1", [a.text_to_image_r1, b.text_to_image_r1], report::percent),
     ];

@@ -1,8 +1,8 @@
 //! `trainer embed`: the features of a split as a Parquet file, or of a data set as side tables of its shards.
 
-use super::{Samples, open, report, run_folder, samples};
+use super::{Samples, open, outputs, report, run_folder, samples};
 use crate::cli::trained::EmbedArguments;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::process::ExitCode;
@@ -15,6 +15,10 @@ pub(crate) fn run(arguments: &EmbedArguments) -> Result<ExitCode> {
         return side_tables(arguments);
     }
     let out = arguments.out.as_deref().context("--out is missing")?;
+    if arguments.features.is_some() || arguments.skip_blocks.is_some() {
+        bail!("--features and --skip-blocks are of --side-table; {} has embeddings", out.display());
+    }
+    outputs::check(&[("--out", Some(out))], &[&arguments.samples.data])?;
     let trained = open(&arguments.run)?;
     let Samples { split, loader, limit } = samples(&trained, &arguments.samples)?;
     let written = table::write(&trained, &loader, &split, out, limit)?;
@@ -42,8 +46,8 @@ fn side_tables(arguments: &EmbedArguments) -> Result<ExitCode> {
         None => "patches",
     };
     let device = config.train.open_device()?;
-    let set =
-        [format!("caption.features={features}"), format!("caption.skip_blocks={}", arguments.skip_blocks)];
+    let skip = arguments.skip_blocks.unwrap_or(1);
+    let set = [format!("caption.features={features}"), format!("caption.skip_blocks={skip}")];
     let tower = Tower::for_scores(&folder, &set, &device)?;
     let data = &arguments.samples.data;
     let dataset = shard::Dataset::open(data)?;
@@ -55,7 +59,9 @@ fn side_tables(arguments: &EmbedArguments) -> Result<ExitCode> {
         .map(|entry| (entry.name.clone(), entry.shards.iter().map(|shard| shard.samples).sum()))
         .collect();
     if splits.is_empty() {
-        anyhow::bail!("{} has no split {:?}", data.display(), arguments.samples.split);
+        let names: Vec<&str> = dataset.manifest().splits.iter().map(|entry| entry.name.as_str()).collect();
+        let wanted = arguments.samples.split.as_deref().unwrap_or_default();
+        bail!("{} has no split {wanted:?}, but {}", data.display(), names.join(", "));
     }
     let mut written: Vec<StoredTable> = Vec::new();
     for (split, images) in splits {

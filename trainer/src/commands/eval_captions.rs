@@ -1,6 +1,6 @@
 //! `trainer eval` of a captioner: what its captions of a split are worth, and what re-ranking them is.
 
-use super::{caption, eval, report};
+use super::{caption, eval, outputs, report};
 use crate::cli::EvalArguments;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -14,7 +14,8 @@ pub(super) fn run(arguments: &EvalArguments, folder: &Path) -> Result<ExitCode> 
     if arguments.shuffle_captions {
         bail!("--shuffle-captions is a control of recall, and {} trained a captioner", folder.display());
     }
-    caption::check_outputs(&[arguments.html.as_ref(), arguments.results.as_ref()])?;
+    let written = [("--html", arguments.html.as_deref()), ("--results", arguments.results.as_deref())];
+    outputs::check(&written, &[&arguments.samples.data, folder])?;
     let overrides = caption::overrides(&arguments.overrides, arguments.n, folder)?;
     let mut captioner = Captioner::open(folder, &overrides)?;
     captioner.thumbnails = if arguments.html.is_some() { caption::PAGE_MAX } else { 0 };

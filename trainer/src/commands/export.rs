@@ -1,6 +1,6 @@
 //! `trainer export`: a run's weights for open_clip, Hugging Face's transformers or PEFT.
 
-use super::{open, report, run_folder};
+use super::{open, outputs, report, run_folder};
 use crate::cli::trained::{ExportArguments, LayoutChoice};
 use anyhow::Result;
 use serde_json::json;
@@ -15,6 +15,8 @@ pub(crate) fn run(arguments: &ExportArguments) -> Result<ExitCode> {
         LayoutChoice::Hf => Layout::HuggingFace,
         LayoutChoice::Peft | LayoutChoice::Merged => return corrections(arguments),
     };
+    let folder = run_folder(&arguments.run.run, &arguments.run.runs_dir);
+    outputs::check(&[("--out", Some(&arguments.out))], &[&folder])?;
     let trained = open(&arguments.run)?;
     let exported = weights::export(&trained, layout, &arguments.out)?;
     if arguments.json {

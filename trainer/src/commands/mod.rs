@@ -8,6 +8,7 @@ pub(crate) mod embed;
 pub(crate) mod eval;
 mod eval_captions;
 pub(crate) mod export;
+mod outputs;
 pub(crate) mod periodicity;
 pub(crate) mod plot;
 pub(crate) mod probe;

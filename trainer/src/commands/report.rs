@@ -1,15 +1,37 @@
 //! The printer of results on standard output: a table for people, one JSON object for programs.
 
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::OnceLock;
 use trainer::accuracy::Accuracy;
 use trainer::ledger::{Span, Summary};
 use trainer::retrieval::{Recall, Retrieval};
 
-/// A line of text.
+/// Why standard output takes no more lines.
+static FAILED: OnceLock<io::Error> = OnceLock::new();
+
+/// A line of text; the first that cannot be written is the last that is tried.
 pub(crate) fn line(text: &str) {
-    // A reader that has seen enough, as `head`, closes the pipe; that is no failure of the command.
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    if FAILED.get().is_none()
+        && let Err(error) = writeln!(io::stdout().lock(), "{text}")
+    {
+        let _ = FAILED.set(error);
+    }
+}
+
+/// Whether nobody reads on: what is only printed need not be worked for.
+pub(crate) fn is_closed() -> bool {
+    FAILED.get().is_some()
+}
+
+/// Whether all lines were written. A reader that has seen enough, as `head`, closes the pipe; that is no failure.
+pub(crate) fn finish() -> anyhow::Result<()> {
+    match FAILED.get() {
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            anyhow::bail!("could not write the results to standard output: {error}")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A result as one JSON object.
@@ -39,8 +61,8 @@ pub(crate) fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}%", 100.0 * share))
 }
 
-/// A loss; a dash where there is none.
-pub(crate) fn nats(loss: Option<f64>) -> String {
+/// A loss or a score; a dash where there is none.
+pub(crate) fn number(loss: Option<f64>) -> String {
     loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"))
 }
 
@@ -48,8 +70,8 @@ pub(crate) fn nats(loss: Option<f64>) -> String {
 pub(crate) fn best(summary: &Summary) -> [String; 4] {
     let best = |span: Option<Span>| span.map(|span| span.best);
     [
-        nats(best(summary.loss)),
-        nats(best(summary.val_loss)),
+        number(best(summary.loss)),
+        number(best(summary.val_loss)),
         percent(best(summary.image_to_text_r1)),
         percent(best(summary.text_to_image_r1)),
     ]

@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &RunsArguments) -> Result<ExitCode> {
             "" => of("step"),
             steps => format!("{}/{steps}", run.row.get("step")),
         };
-        let nats = |column: &str| report::nats(run.row.number(column));
+        let nats = |column: &str| report::number(run.row.number(column));
         let percent = |column: &str| report::percent(run.row.number(column));
         vec![
             of("name"),

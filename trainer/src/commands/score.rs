@@ -1,30 +1,37 @@
 //! `trainer score`: captions against references, and against pictures by a CLIP.
 
-use super::report;
+use super::{outputs, report};
 use crate::cli::caption::ScoreArguments;
 use anyhow::{Context, Result, anyhow};
 use candle_core::Device;
 use cocoeval::java::{JavaProgram, meteor, spice};
 use cocoeval::{
-    DocumentFrequencies, Hypotheses, ImageId, Missing, References, Scores, evaluate_tokenized, tokenized,
+    CocoevalError, DocumentFrequencies, Hypotheses, ImageId, Missing, References, Scores, evaluate_tokenized,
+    tokenized,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trainer::captioner::{ClipScores, Told, Tower, clip_scores};
+use trainer::fsync;
 
 /// Prints every score that was asked for.
 pub(crate) fn run(arguments: &ScoreArguments) -> Result<ExitCode> {
+    let read = [Some(&arguments.references), Some(&arguments.hypotheses), arguments.df.as_ref()];
+    let read: Vec<&Path> = read.into_iter().flatten().map(PathBuf::as_path).collect();
+    outputs::check(&[("--write-df", arguments.write_df.as_deref())], &read)?;
     let references = References::read(&arguments.references)?;
     let hypotheses = Hypotheses::read(&arguments.hypotheses)?;
     let missing = if arguments.skip_missing { Missing::Skip } else { Missing::Refuse };
-    if let Some(path) = &arguments.write_df {
-        DocumentFrequencies::of(&references).write(path)?;
-    }
     let frequencies = arguments.df.as_deref().map(DocumentFrequencies::read).transpose()?;
-    let images = tokenized(&references, &hypotheses, missing).map_err(|error| match error {
-        cocoeval::CocoevalError::MissingHypotheses { .. } => anyhow!("{error} (--skip-missing)"),
-        error => error.into(),
+    let images = tokenized(&references, &hypotheses, missing).map_err(|error| {
+        let of = format!("{} of {}", arguments.hypotheses.display(), arguments.references.display());
+        match error {
+            CocoevalError::MissingHypotheses { .. } => anyhow!("{of}: {error} (--skip-missing)"),
+            CocoevalError::UnknownImages { .. } | CocoevalError::NothingToScore => anyhow!("{of}: {error}"),
+            error => error.into(),
+        }
     })?;
     let mut scores = evaluate_tokenized(&images, frequencies.as_ref());
     scores.missing = hypotheses.missing(&references);
@@ -38,6 +45,10 @@ pub(crate) fn run(arguments: &ScoreArguments) -> Result<ExitCode> {
         None => None,
     };
     let clip = clip(arguments, &references, &hypotheses)?;
+    if let Some(path) = &arguments.write_df {
+        let counted = DocumentFrequencies::of(&references).to_json()?;
+        fsync::replace(path, &counted).context("could not write the document frequencies")?;
+    }
     if arguments.json {
         let mut found = json!(scores);
         if let Value::Object(found) = &mut found {

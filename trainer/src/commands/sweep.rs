@@ -156,8 +156,11 @@ fn print_results(arguments: &SweepArguments, planned: &[Planned]) {
         let mut row = vec![run.name.clone(), run.status().to_owned(), summary.step.to_string()];
         let score = summary.score.map(|score| score.best);
         row.push(match run.point.config.train.monitor {
-            Monitor::ValLoss => report::nats(score.map(|score| -score)),
-            _ => report::percent(score),
+            Monitor::ValLoss => report::number(score.map(|score| -score)),
+            Monitor::RecallAt1 | Monitor::RecallAt5 | Monitor::RecallAt10 => report::percent(score),
+            Monitor::Cider | Monitor::Bleu4 | Monitor::ImageProximity | Monitor::TextProximity => {
+                report::number(score)
+            }
         });
         row.extend(report::best(summary));
         row.push(run.tried());

@@ -193,7 +193,11 @@ impl Claims {
             let Fact::Relation(one, relation, other) = fact else { continue };
             let one = claims.related(one, None);
             let other = claims.related(other, Some(one));
-            claims.relations.push((one, *relation, other));
+            // Said again, also from the other side, it is the same claim.
+            let (said, turned) = ((one, *relation, other), (other, relation.turned(), one));
+            if !claims.relations.contains(&said) && !claims.relations.contains(&turned) {
+                claims.relations.push(said);
+            }
         }
         let alone = |fact: &Fact| if let Fact::Object(object) = fact { Some(*object) } else { None };
         claims.mentions.extend(facts.iter().filter_map(alone));
@@ -256,7 +260,14 @@ impl Claims {
             }
         }
         for (one, relation, other) in &self.relations {
-            let found = object(*one).zip(object(*other));
+            // Of an object that has neither the mention's shape nor its colour nothing was said.
+            let is_like = |mention: usize| {
+                object(mention).filter(|object| {
+                    let (found, told) = (&scene.objects[*object], &self.mentions[mention]);
+                    found.shape == told.shape || found.colour == told.colour
+                })
+            };
+            let found = is_like(*one).zip(is_like(*other));
             each(Kind::Relation, found.is_some_and(|(one, other)| scene.relation(one, other) == *relation));
         }
     }

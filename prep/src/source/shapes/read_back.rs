@@ -158,6 +158,27 @@ fn claims_are_counted_one_by_one() {
     assert_eq!((unread.total, unread.all_true, unread.unread), (Tally { right: 2, claimed: 2 }, false, 1));
 }
 
+/// A relation of two objects that the scene does not have is not true, wherever two others stand.
+#[test]
+fn relations_of_other_objects_are_not_true() {
+    let scene = scenes(1_000).find(|scene| scene.objects.len() == 2).unwrap();
+    let is_absent = |word: &str| {
+        !scene.objects.iter().any(|object| object.shape.word() == word || object.colour.word() == word)
+    };
+    let shapes: Vec<_> = Shape::ALL.iter().map(|shape| shape.word()).filter(|word| is_absent(word)).collect();
+    let colours: Vec<_> =
+        Colour::ALL.iter().map(|colour| colour.word()).filter(|word| is_absent(word)).collect();
+    let relation = scene.relation(0, 1).word();
+    let text = format!("a {} {} {relation} a {} {}", colours[0], shapes[0], colours[1], shapes[1]);
+    assert_eq!(judge(&scene, &parse(&text)).total, Tally { right: 0, claimed: 5 }, "{text}");
+    // One word of each object that is right is enough to know which are meant.
+    let [one, other] = [0, 1].map(|place| scene.objects[place].colour.word());
+    if one != other {
+        let text = format!("a {one} {} {relation} a {other} {}", shapes[0], shapes[1]);
+        assert_eq!(judge(&scene, &parse(&text)).total, Tally { right: 3, claimed: 5 }, "{text}");
+    }
+}
+
 /// An object of two relations is one object, and a caption that says the same again and again is judged in no time.
 #[test]
 fn relations_share_objects_and_repetition_gains_nothing() {
@@ -171,6 +192,10 @@ fn relations_share_objects_and_repetition_gains_nothing() {
     let chain = format!("{} {above} {} and {} {below} it", name(0), name(1), name(2));
     let verdict = judge(&scene, &parse(&chain));
     assert_eq!(verdict.total, Tally { right: 8, claimed: 8 }, "{chain}");
+    let turned = scene.relation(1, 0).word();
+    let twice = format!("{} {above} {}. {} {turned} {}. ", name(0), name(1), name(1), name(0));
+    let verdict = judge(&scene, &parse(&twice.repeat(50)));
+    assert_eq!(verdict.total, Tally { right: 5, claimed: 5 }, "{twice}");
     let again = judge(&scene, &parse(&format!("{}, ", name(0)).repeat(3_000)));
     assert_eq!(again.total.claimed, 6_000);
     assert!(again.total.right <= 4 + 4, "{again:?}");

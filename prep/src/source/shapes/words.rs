@@ -77,6 +77,24 @@ kinds! {
     }
 }
 
+impl Relation {
+    /// The same from the other object's side.
+    pub(super) const fn turned(self) -> Self {
+        match self {
+            Self::LeftOf => Self::RightOf,
+            Self::RightOf => Self::LeftOf,
+            Self::Above => Self::Below,
+            Self::Below => Self::Above,
+            Self::AboveLeft => Self::BelowRight,
+            Self::AboveRight => Self::BelowLeft,
+            Self::BelowLeft => Self::AboveRight,
+            Self::BelowRight => Self::AboveLeft,
+            Self::Inside => Self::Around,
+            Self::Around => Self::Inside,
+        }
+    }
+}
+
 impl Colour {
     /// Its mean colour, before the jitter of each object.
     pub(super) const fn rgb(self) -> Rgb {
