@@ -482,6 +482,18 @@ fn a_tower_that_is_a_file_serves_without_its_text_side() {
     train(&config, data.path(), &from_file, false, &mut keep).unwrap();
     let scores = keep.evaluated.last().unwrap().caption.clone().unwrap();
     assert!(scores.image_proximity.is_none() && scores.text_proximity.is_none());
+    // A run over a file is used again, also one that a captioner's score chose the checkpoint of.
+    Captioner::open(&from_file, &[]).unwrap();
+    let chosen = runs.path().join("chosen");
+    let config = captioner("prefix", &file, &["model.preset=nano", "optim.steps=2", "train.monitor=cider"]);
+    train(&config, data.path(), &chosen, false, &mut Keep::default()).unwrap();
+    Captioner::open(&chosen, &[]).unwrap();
+    // Another tokenizer would read its numbers as other words.
+    let kept = chosen.join("tokenizer.json");
+    let text = fs_err::read_to_string(&kept).unwrap();
+    fs_err::write(&kept, format!("{text}\n")).unwrap();
+    let told = Captioner::open(&chosen, &[]).unwrap_err().to_string();
+    assert!(told.contains("the tokenizer of digest"), "{told}");
     // The same weights see the same, with a text side or without.
     let mut of_run = Keep::default();
     let config = captioner("prefix", &tower, &["optim.steps=2"]);

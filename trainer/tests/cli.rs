@@ -134,7 +134,8 @@ fn a_mistake_is_one_sentence_and_exit_code_2() {
 fn results_that_cannot_be_printed_are_an_error() {
     let (data, folder) = (common::data(), folder());
     let arguments = ["baseline", "--data", data.path().to_str().unwrap(), "--json"];
-    let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let full =
+        || Stdio::from(fs_err::OpenOptions::new().write(true).open("/dev/full").unwrap().into_parts().0);
     let done = trainer(&arguments, folder.path()).stdout(full()).output().unwrap();
     let told = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(2), "{told}");

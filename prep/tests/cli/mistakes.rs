@@ -119,7 +119,7 @@ fn results_that_cannot_be_printed_are_an_error() {
     let folder = folder();
     let dir = folder.path();
     prep(&["--dataset", "folder", "--from", "photos", "--size", "32", "--out", "data"], dir).expect(0);
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let full = fs_err::OpenOptions::new().write(true).open("/dev/full").unwrap().into_parts().0;
     let done = crate::command(&["verify", "data"], dir).stdout(full).output().unwrap();
     let told = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(2), "{told}");

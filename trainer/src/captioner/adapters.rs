@@ -92,7 +92,7 @@ pub fn export_peft(captioner: &Captioner, out: &Path) -> Result<ExportedAdapters
 pub fn export_merged(captioner: &Captioner, out: &Path) -> Result<ExportedAdapters> {
     let model = lora(captioner)?;
     let tensors = merged(&model).map_err(Error::tensor("merge the corrections"))?;
-    let description = description(model.lm());
+    let description = description(model.lm(), &tensors);
     let files = [("model.safetensors", &tensors), ("mapper.safetensors", &mapper(captioner))];
     write(out, &files, &[("config.json", &description)], Some(captioner.tokenizer.json()))
 }
@@ -224,8 +224,9 @@ fn add_gpt2(tensors: &mut Named, at: &str, block: &LmBlockParams, scale: f32) ->
     add("mlp.c_proj", &[&block.mlp.down])
 }
 
-/// Hugging Face's configuration of a language model.
-fn description(lm: &LanguageModel) -> Value {
+/// Hugging Face's configuration of a language model with these tensors.
+fn description(lm: &LanguageModel, tensors: &Named) -> Value {
+    let has_bias = |layer: &str| tensors.keys().any(|name| name.ends_with(&format!("{layer}.bias")));
     let LmSizes { kind, vocab_size, context_length, width, layers, heads, groups, hidden, eps, .. } =
         lm.sizes;
     let activation = match lm.sizes.activation {
@@ -240,6 +241,7 @@ fn description(lm: &LanguageModel) -> Value {
             "num_attention_heads": heads, "num_key_value_heads": groups, "head_dim": lm.sizes.depth(),
             "intermediate_size": hidden, "rms_norm_eps": eps, "rope_theta": lm.sizes.rope_theta,
             "hidden_act": activation, "tie_word_embeddings": lm.sizes.is_tied, "torch_dtype": "float32",
+            "attention_bias": has_bias("self_attn.o_proj"), "mlp_bias": has_bias("mlp.up_proj"),
         }),
         Kind::Gpt2 => json!({
             "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": vocab_size,
@@ -290,7 +292,7 @@ mod tests {
             let plain = model.lm().logits(&ids).unwrap();
             let folder = tempfile::tempdir().unwrap();
             let tensors = merged(&model).unwrap();
-            let description = description(model.lm());
+            let description = description(model.lm(), &tensors);
             let tokenizer = fs_err::read(format!("{path}/tokenizer.json")).unwrap();
             let files = [("model.safetensors", &tensors)];
             write(folder.path(), &files, &[("config.json", &description)], Some(&tokenizer)).unwrap();

@@ -62,7 +62,10 @@ impl LmStack {
         let mut rows = vec![0.0; tokens.len() * width];
         read(&self.tokens, |table| {
             for (row, token) in rows.chunks_exact_mut(width).zip(tokens) {
-                row.copy_from_slice(&table[*token as usize * width..][..width]);
+                let Some(found) = table.chunks_exact(width).nth(*token as usize) else {
+                    candle_core::bail!("the language model has no token {token}");
+                };
+                row.copy_from_slice(found);
             }
             Ok(())
         })?;

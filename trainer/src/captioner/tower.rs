@@ -4,7 +4,7 @@
 //! tower is named by the digest of its weights and of how pictures are brought to it. Leaves out side tables.
 
 use crate::checkpoint::{self, Checkpoints};
-use crate::config::{CaptionConfig, Config, ImageFeatures, ModelConfig};
+use crate::config::{CaptionConfig, Config, DataConfig, ImageFeatures, ModelConfig};
 use crate::data::caption_ids;
 use crate::embed::append;
 use crate::error::{Error, Result};
@@ -277,11 +277,11 @@ fn open_file(path: &Path, config: &Config, device: &Device) -> Result<Parts> {
     let tokenizer = if source.is_empty() { None } else { Some(Tokenizer::load(source)?) };
     let base = Config {
         model: config.model.clone(),
-        data: config.data.clone(),
-        train: config.train.clone(),
+        // What a captioner is trained by (its monitor, say) is no part of a CLIP.
+        data: DataConfig { normalize: config.data.normalize, ..DataConfig::default() },
         ..Config::default()
     };
-    let rows = weights::vocabulary(path)?;
+    let rows = weights::vocabulary(path, base.model.text.width)?;
     if let (Some(tokenizer), Some(rows)) = (&tokenizer, rows)
         && tokenizer.vocab_size() > rows
     {

@@ -207,16 +207,23 @@ impl Gguf {
             let name = cursor.text()?;
             let kind = cursor.u32()?;
             let value = cursor.value(kind, 0)?;
+            if metadata.contains_key(&name) {
+                return Err(cursor.damaged(format!("it says {name} twice")));
+            }
             metadata.insert(name, value);
         }
         let mut tensors = BTreeMap::new();
         for _ in 0..tensor_count {
             let (name, info) = cursor.info()?;
+            if tensors.contains_key(&name) {
+                return Err(cursor.damaged(format!("it lists {name} twice")));
+            }
             tensors.insert(name, info);
         }
         let align = match metadata.get("general.alignment") {
             Some(Value::Whole(align @ 1..=65_536)) => *align as u64,
-            _ => 32,
+            None => 32,
+            Some(_) => return Err(cursor.damaged("its general.alignment is none".into())),
         };
         let begin = cursor.place.next_multiple_of(align);
         for (name, info) in &mut tensors {
@@ -227,6 +234,12 @@ impl Gguf {
                 );
             }
             info.offset += begin;
+        }
+        let mut places: Vec<_> =
+            tensors.iter().map(|(name, info)| (info.offset, info.bytes as u64, name)).collect();
+        places.sort_unstable();
+        if let Some(pair) = places.windows(2).find(|pair| pair[0].0 + pair[0].1 > pair[1].0) {
+            return Err(cursor.damaged(format!("{} lies over {}", pair[1].2, pair[0].2)));
         }
         Ok(Self { path: path.to_path_buf(), file, metadata, device: device.clone(), tensors })
     }
@@ -263,6 +276,7 @@ impl Gguf {
     pub(super) fn number(&self, name: &str) -> Option<f64> {
         match self.metadata.get(name) {
             Some(Value::Number(number)) => Some(*number),
+            Some(Value::Whole(number)) => Some(*number as f64),
             _ => None,
         }
     }

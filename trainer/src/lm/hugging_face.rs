@@ -78,11 +78,17 @@ impl HuggingFace {
             let path = folder.join(file);
             let bytes = fs_err::read(&path).map_err(Error::io("read the language model"))?;
             hasher.update(&bytes);
-            let read = candle_core::safetensors::load_buffer(&bytes, device)
-                .map_err(|e| Error::Weights { path, reason: format!("it is no safetensors file: {e}") })?;
+            let read = candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| Error::Weights {
+                path: path.clone(),
+                reason: format!("it is no safetensors file: {e}"),
+            })?;
             for (name, tensor) in read {
                 let bare = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name);
-                tensors.insert(bare.to_owned(), tensor);
+                if tensors.insert(bare.to_owned(), tensor).is_some() {
+                    let reason =
+                        format!("it has {bare} twice, as {name} too, and one of them is not the model's");
+                    return Err(Error::Weights { path: folder.join(file), reason });
+                }
             }
         }
         let sizes = sizes(&config, tensors.contains_key("lm_head.weight")).map_err(fail)?;
@@ -124,9 +130,24 @@ fn sizes(config: &Value, has_output: bool) -> std::result::Result<LmSizes, Strin
         Some("gpt2") => Kind::Gpt2,
         other => return Err(format!("its model_type is {other:?}; llama and gpt2 are known here")),
     };
-    let find = |key: &str| config[key].as_u64().and_then(|n| usize::try_from(n).ok());
-    let get = |key: &str| find(key).ok_or(format!("it does not say {key}"));
-    let number = |key: &str, default: f64| config[key].as_f64().unwrap_or(default);
+    if !config["quantization_config"].is_null() {
+        return Err("its weights are quantised (quantization_config), which is not known here".into());
+    }
+    let find = |key: &str| match &config[key] {
+        Value::Null => Ok(None),
+        value => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(format!("its {key} is {value}, and a whole number is wanted")),
+        },
+    };
+    let get = |key: &str| find(key)?.ok_or(format!("it does not say {key}"));
+    let number = |of: &Value, key: &str| match &of[key] {
+        Value::Null => Ok(None),
+        value => match value.as_f64().filter(|number| *number > 0.0) {
+            Some(number) => Ok(Some(number)),
+            None => Err(format!("its {key} is {value}, and a number above 0 is wanted")),
+        },
+    };
     let activation = |key: &str| match config[key].as_str() {
         Some("silu" | "swish") => Ok(Activation::Silu),
         Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
@@ -143,7 +164,14 @@ fn sizes(config: &Value, has_output: bool) -> std::result::Result<LmSizes, Strin
             if let Some(word) = scaled.into_iter().find_map(scaling) {
                 return Err(format!("its rotations are scaled ({word}), which is not known here"));
             }
-            let theta = config["rope_parameters"]["rope_theta"].as_f64();
+            let mut theta = number(config, "rope_theta")?;
+            for inner in scaled {
+                theta = number(inner, "rope_theta")?.or(theta);
+            }
+            let tied = config["tie_word_embeddings"].as_bool();
+            if tied == Some(false) && !has_output {
+                return Err("tie_word_embeddings is false, and there is no lm_head.weight".into());
+            }
             let heads = get("num_attention_heads")?;
             Ok(LmSizes {
                 kind,
@@ -152,28 +180,38 @@ fn sizes(config: &Value, has_output: bool) -> std::result::Result<LmSizes, Strin
                 width: get("hidden_size")?,
                 layers: get("num_hidden_layers")?,
                 heads,
-                groups: find("num_key_value_heads").unwrap_or(heads),
-                head_width: find("head_dim").unwrap_or(0),
+                groups: find("num_key_value_heads")?.unwrap_or(heads),
+                head_width: find("head_dim")?.unwrap_or(0),
                 hidden: get("intermediate_size")?,
-                eps: number("rms_norm_eps", 1e-6),
-                rope_theta: theta.unwrap_or(number("rope_theta", 10_000.0)),
+                eps: number(config, "rms_norm_eps")?.unwrap_or(1e-6),
+                rope_theta: theta.unwrap_or(10_000.0),
                 activation: activation("hidden_act")?,
-                is_tied: config["tie_word_embeddings"].as_bool().unwrap_or(!has_output) || !has_output,
+                is_tied: tied.unwrap_or(!has_output) || !has_output,
             })
         }
         Kind::Gpt2 => {
             let (width, heads) = (get("n_embd")?, get("n_head")?);
+            let other = [
+                ("scale_attn_by_inverse_layer_idx", false),
+                ("scale_attn_weights", true),
+                ("tie_word_embeddings", true),
+            ];
+            if let Some((key, known)) =
+                other.into_iter().find(|(key, known)| config[*key].as_bool().is_some_and(|is| is != *known))
+            {
+                return Err(format!("its {key} is not {known}, which is not known here"));
+            }
             Ok(LmSizes {
                 kind,
                 vocab_size: get("vocab_size")?,
-                context_length: get("n_positions").or_else(|_| get("n_ctx"))?,
+                context_length: find("n_positions")?.map_or_else(|| get("n_ctx"), Ok)?,
                 width,
                 layers: get("n_layer")?,
                 heads,
                 groups: heads,
                 head_width: 0,
-                hidden: find("n_inner").unwrap_or(4 * width),
-                eps: number("layer_norm_epsilon", 1e-5),
+                hidden: find("n_inner")?.unwrap_or(4 * width),
+                eps: number(config, "layer_norm_epsilon")?.unwrap_or(1e-5),
                 rope_theta: 0.0,
                 activation: activation("activation_function")?,
                 is_tied: true,

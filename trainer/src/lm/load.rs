@@ -57,6 +57,13 @@ impl Loading<'_> {
             let reason = format!("{name} is {:?}, and the configuration asks for {shape:?}", tensor.dims());
             return Err(self.tensors.fail(reason));
         }
+        if !matches!(tensor.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
+            let reason = format!(
+                "{name} is of {}, which stands for numbers only with a scale that is not read here; give F16, BF16 or F32",
+                tensor.dtype().as_str()
+            );
+            return Err(self.tensors.fail(reason));
+        }
         tensor.to_dtype(DType::F32).and_then(|t| t.contiguous()).map(Some).map_err(tensor_error())
     }
 

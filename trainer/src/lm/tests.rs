@@ -184,3 +184,52 @@ fn rotations_that_are_not_made_here_are_refused() {
         assert!(told.contains(word), "{told}");
     }
 }
+
+/// What would make another model of the same weights is refused where it is not computed here.
+#[test]
+fn options_that_are_not_computed_here_are_refused() {
+    let table = [
+        ("gpt2", "scale_attn_by_inverse_layer_idx", "true"),
+        ("gpt2", "scale_attn_weights", "false"),
+        ("gpt2", "tie_word_embeddings", "false"),
+        ("gpt2", "layer_norm_epsilon", "-1.0"),
+        ("gpt2", "n_inner", "\"64\""),
+        ("llama", "quantization_config", "{\"quant_method\": \"fp8\"}"),
+        ("llama", "rope_theta", "\"500000\""),
+        ("llama", "rms_norm_eps", "\"1e-5\""),
+        ("llama", "num_key_value_heads", "\"2\""),
+    ];
+    for (family, key, value) in table {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+            fs_err::copy(format!("{}/{name}", fixture(family)), folder.path().join(name)).unwrap();
+        }
+        let path = folder.path().join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        config[key] = serde_json::from_str(value).unwrap();
+        fs_err::write(&path, config.to_string()).unwrap();
+        let told =
+            LanguageModel::open(folder.path().to_str().unwrap(), "", &Device::Cpu).unwrap_err().to_string();
+        assert!(told.contains("config.json") && told.contains(key), "{key}: {told}");
+    }
+    // Numbers that need a scale, and one weight under two names.
+    let weights =
+        candle_core::safetensors::load(format!("{}/model.safetensors", fixture("llama")), &Device::Cpu)
+            .unwrap();
+    let (name, tensor) = weights.iter().find(|(name, _)| name.ends_with("q_proj.weight")).unwrap();
+    let scaled = HashMap::from([(name.clone(), tensor.to_dtype(DType::U8).unwrap())]);
+    let bare = name.strip_prefix("model.").unwrap();
+    let twice = HashMap::from([(bare.to_owned(), tensor.clone())]);
+    for (other, expected) in [(scaled, "with a scale"), (twice, "twice")] {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["config.json", "tokenizer.json"] {
+            fs_err::copy(format!("{}/{name}", fixture("llama")), folder.path().join(name)).unwrap();
+        }
+        let mut weights = weights.clone();
+        weights.extend(other);
+        candle_core::safetensors::save(&weights, folder.path().join("model.safetensors")).unwrap();
+        let told =
+            LanguageModel::open(folder.path().to_str().unwrap(), "", &Device::Cpu).unwrap_err().to_string();
+        assert!(told.contains(expected), "{told}");
+    }
+}

@@ -24,8 +24,11 @@ pub(super) fn sizes(file: &Gguf) -> Result<LmSizes, String> {
         return Err("its rotations are scaled, which is not known here".into());
     }
     // Factors of llama 3.1 stand beside the weights.
-    let factor = file.number(&format!("{family}.rope.scale_linear")).unwrap_or(1.0);
-    if file.has("rope_freqs.weight") || factor != 1.0 {
+    // Without a type a factor is a linear one.
+    let is_linear = file.text(&format!("{family}.rope.scaling.type")).is_none();
+    let factor = |key: &str| file.number(&format!("{family}.rope.{key}")).unwrap_or(1.0);
+    let is_scaled = factor("scale_linear") != 1.0 || is_linear && factor("scaling.factor") != 1.0;
+    if file.has("rope_freqs.weight") || is_scaled {
         return Err(
             "its rotations are scaled (rope_freqs, rope.scale_linear), which is not known here".into()
         );

@@ -59,7 +59,10 @@ impl Tokenizer {
     /// [`Error::Tokenizer`] when it does not parse or has no pair of markers that is known here.
     pub fn from_bytes(json: Vec<u8>, name: &str) -> Result<Self> {
         let fail = |reason: String| Error::Tokenizer { name: name.to_owned(), reason };
-        let mut inner = tokenizers::Tokenizer::from_bytes(&json).map_err(|e| fail(e.to_string()))?;
+        // The library meets some damaged files with an assertion.
+        let mut inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&json))
+            .map_err(|_| fail("is damaged: the tokenizers library panicked on it".to_owned()))?
+            .map_err(|e| fail(e.to_string()))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| fail(e.to_string()))?;
         // A caption that spells a marker out must not end the sequence.

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::fsync;
 use crate::model::Params;
 use crate::trained::Trained;
-use candle_core::Device;
+use candle_core::{DType, Device};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -81,24 +81,41 @@ pub fn initialise(params: &Params, config: &Config, path: &Path, device: &Device
     if let Some(reason) = misfit::between(params, &ours) {
         return Err(fail(reason));
     }
+    // Narrower ones stand for numbers only with a scale.
+    let is_plain = |kind| matches!(kind, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+    if let Some((name, tensor)) = ours.iter().find(|(_, tensor)| !is_plain(tensor.dtype())) {
+        let found = tensor.dtype().as_str();
+        return Err(fail(format!(
+            "{name} is of {found}, and weights of F16, BF16, F32 or F64 are read here"
+        )));
+    }
     describe::check(layout, config, path)?;
     params.load(&ours).map_err(|e| fail(e.to_string()))?;
     Ok(layout)
 }
 
-/// Token ids that a file's text tower has; none for a file without one.
+/// Token ids that a file's text tower has, each a row of `width` numbers; none for a file without one.
 ///
 /// # Errors
-/// [`Error::Io`], and [`Error::Weights`] for what is no safetensors file.
-pub fn vocabulary(path: &Path) -> Result<Option<usize>> {
+/// [`Error::Io`], and [`Error::Weights`] for what is no safetensors file or has rows of another width.
+pub fn vocabulary(path: &Path, width: usize) -> Result<Option<usize>> {
     let bytes = fs_err::read(path).map_err(Error::io("read the initial weights"))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::Weights {
-        path: path.to_path_buf(),
-        reason: format!("it is not a safetensors file: {e}"),
-    })?;
+    let fail = |reason: String| Error::Weights { path: path.to_path_buf(), reason };
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
+        .map_err(|e| fail(format!("it is not a safetensors file: {e}")))?;
     let tensors = header.tensors();
-    let table = tensors.iter().find(|(name, _)| name.ends_with("token_embedding.weight"));
-    Ok(table.and_then(|(_, info)| info.shape.first().copied()))
+    let Some((name, info)) = tensors.iter().find(|(name, _)| name.ends_with("token_embedding.weight")) else {
+        return Ok(None);
+    };
+    // Rows that the file has no bytes for would be taken from memory.
+    match info.shape[..] {
+        [rows, columns] if columns == width && rows.saturating_mul(columns) <= bytes.len() => Ok(Some(rows)),
+        _ => Err(fail(format!(
+            "{name} is {:?} in {} bytes, and model.text.width asks for rows of {width}",
+            info.shape,
+            bytes.len()
+        ))),
+    }
 }
 
 /// What an export wrote.
