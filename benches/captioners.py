@@ -341,6 +341,7 @@ def write(results):
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
     lines += [f"- machine: {cpu}, {os.cpu_count()} threads", "- commit, date, keys and, as its pictures were described, load of each row: `captioners.json`; other work ran beside some trainings, "
               "and those before 297b2ad were without AVX-512: their seconds are no measure of speed",
+              "- claims of all rows but those of re-ranking are judged by `prep` of d4b1153",
               "- command: `benches/captioners.py --work DIR --lm SmolLM2-135M-Instruct.Q4_1.gguf --photos DIR`", ""]
     (RESULTS / "captioners.md").write_text("\n".join(lines))
 
