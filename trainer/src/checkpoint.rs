@@ -269,8 +269,10 @@ pub fn read_samples(checkpoint: &Path, state: &State) -> Result<Option<Vec<u8>>>
 
 fn read_tensors(checkpoint: &Path, file: &str, state: &State, device: &Device) -> Result<Tensors> {
     let bytes = read_checked(checkpoint, file, state)?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
-        .map_err(Error::tensor("read the checkpoint"))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| Error::DamagedFile {
+        path: checkpoint.join(file),
+        reason: format!("it is no safetensors file: {e}"),
+    })?;
     Ok(tensors.into_iter().collect())
 }
 

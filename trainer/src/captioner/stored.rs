@@ -217,8 +217,14 @@ impl Stored {
                 let list =
                     batch.column_by_name(name).and_then(|c| c.as_fixed_size_list_opt()).ok_or_else(wrong)?;
                 let values = list.values().as_primitive_opt::<Float32Type>().ok_or_else(wrong)?;
-                if values.len() != batch.num_rows() * width || values.null_count() > 0 {
+                let has_nulls = list.null_count() > 0 || values.null_count() > 0;
+                if values.len() != batch.num_rows() * width || has_nulls {
                     return Err(wrong());
+                }
+                if !values.values().iter().all(|value| value.is_finite()) {
+                    return Err(fail(format!(
+                        "{name} of the side table {table} has what is no finite number"
+                    )));
                 }
                 into.extend_from_slice(values.values());
                 Ok(())

@@ -316,7 +316,10 @@ impl Tensors for Gguf {
         qtensor_from_ggml(info.dtype, bytes, info.dims.clone(), &Device::Cpu)
             .and_then(|quantised| quantised.dequantize(&Device::Cpu)?.to_device(&self.device))
             .map(Some)
-            .map_err(Error::tensor("dequantise the language model"))
+            .map_err(|error| Error::Weights {
+                path: self.path.clone(),
+                reason: format!("{name} could not be dequantised: {error}"),
+            })
     }
 
     fn fail(&self, reason: String) -> Error {

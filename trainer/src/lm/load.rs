@@ -64,7 +64,13 @@ impl Loading<'_> {
             );
             return Err(self.tensors.fail(reason));
         }
-        tensor.to_dtype(DType::F32).and_then(|t| t.contiguous()).map(Some).map_err(tensor_error())
+        let tensor = tensor.to_dtype(DType::F32).and_then(|t| t.contiguous()).map_err(tensor_error())?;
+        // One NaN or infinity makes the sum one; of finite weights it is far from any.
+        let sum = tensor.sum_all().and_then(|sum| sum.to_scalar::<f32>()).map_err(tensor_error())?;
+        if !sum.is_finite() {
+            return Err(self.tensors.fail(format!("{name} has what is no finite number")));
+        }
+        Ok(Some(tensor))
     }
 
     fn pick<'n>(&self, gguf: &'n str, llama: &'n str, gpt2: &'n str) -> &'n str {

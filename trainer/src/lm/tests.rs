@@ -220,7 +220,8 @@ fn options_that_are_not_computed_here_are_refused() {
     let scaled = HashMap::from([(name.clone(), tensor.to_dtype(DType::U8).unwrap())]);
     let bare = name.strip_prefix("model.").unwrap();
     let twice = HashMap::from([(bare.to_owned(), tensor.clone())]);
-    for (other, expected) in [(scaled, "with a scale"), (twice, "twice")] {
+    let broken = HashMap::from([(name.clone(), (tensor * f64::NAN).unwrap())]);
+    for (other, expected) in [(scaled, "with a scale"), (twice, "twice"), (broken, "no finite number")] {
         let folder = tempfile::tempdir().unwrap();
         for name in ["config.json", "tokenizer.json"] {
             fs_err::copy(format!("{}/{name}", fixture("llama")), folder.path().join(name)).unwrap();
