@@ -114,32 +114,18 @@ impl State {
                 identity.tokenizer.to_owned(),
             ));
         }
-        let keys = |model, data, loss| -> Result<BTreeMap<String, String>> {
-            Ok([flat("model", model)?, flat("data", data)?, flat("loss", loss)?]
-                .concat()
-                .into_iter()
-                .collect())
-        };
-        let mut now = keys(&config.model, &config.data, &config.loss)?;
-        let mut then = keys(&self.model, &self.data, &self.loss)?;
-        // A section is written without what is as usual, so either side may have a key alone.
-        let all: Vec<String> = now.keys().chain(then.keys()).cloned().collect();
-        for key in all {
-            now.entry(key.clone()).or_insert_with(|| "its default".to_owned());
-            then.entry(key).or_insert_with(|| "its default".to_owned());
-        }
-        now.extend(fixed(identity)?);
-        then.extend(self.fixed.clone());
-        for (key, found) in then {
+        let keys = |model, data, loss, fixed| -> Result<BTreeMap<String, String>> {
+            let sections = [flat("model", model)?, flat("data", data)?, flat("loss", loss)?].concat();
             // Evaluation, the preset's name and what a run began with do not change what is learned from here.
-            let is_free = matches!(
-                key.as_str(),
-                "model.preset" | "model.weights" | "data.val_split" | "data.val_fraction"
-            );
-            let expected = now.get(&key).cloned().unwrap_or_else(|| "none".to_owned());
-            if found != expected && !is_free {
-                return Err(mismatch(&key, found, expected));
-            }
+            let is_free = |key: &str| {
+                matches!(key, "model.preset" | "model.weights" | "data.val_split" | "data.val_fraction")
+            };
+            Ok(sections.into_iter().chain(fixed).filter(|(key, _)| !is_free(key)).collect())
+        };
+        let now = keys(&config.model, &config.data, &config.loss, fixed(identity)?)?;
+        let then = keys(&self.model, &self.data, &self.loss, self.fixed.clone())?;
+        if let Some((key, found, expected)) = first_difference(now, then) {
+            return Err(mismatch(&key, found, expected));
         }
         if self.seed != config.train.seed {
             return Err(mismatch("train.seed", self.seed.to_string(), config.train.seed.to_string()));
@@ -149,6 +135,27 @@ impl State {
 }
 
 impl State {
+    /// Refuses a configuration under which the weights would be another model: with other sizes, heads or scales.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] naming the first difference and both values.
+    pub fn check_sizes(&self, checkpoint: &Path, config: &Config) -> Result<()> {
+        let keys = |model: &ModelConfig| -> Result<BTreeMap<String, String>> {
+            let is_read = |key: &str| !matches!(key, "model.preset" | "model.weights");
+            Ok(flat("model", model)?.into_iter().filter(|(key, _)| is_read(key)).collect())
+        };
+        let (mut now, mut then) = (keys(&config.model)?, keys(&self.model)?);
+        now.extend(caption_keys(config)?);
+        let of_caption = self.fixed.iter().filter(|(key, _)| key.starts_with("caption."));
+        then.extend(of_caption.map(|(key, value)| (key.clone(), value.clone())));
+        match first_difference(now, then) {
+            None => Ok(()),
+            Some((what, found, expected)) => {
+                Err(Error::Mismatch { checkpoint: checkpoint.to_path_buf(), what, found, expected })
+            }
+        }
+    }
+
     /// Refuses to go on, or to write, with another frozen part than the checkpoint was trained with.
     ///
     /// # Errors
@@ -176,12 +183,32 @@ fn fixed(identity: Identity<'_>) -> Result<BTreeMap<String, String>> {
         ("train.freeze", format!("{:?}", train.freeze)),
         ("train.ema_decay", train.ema_decay.to_string()),
     ];
-    let caption = &identity.config.caption;
-    let caption = if caption.is_on() { flat("caption", caption)? } else { Vec::new() };
-    // The tower is known by its digest.
-    let caption = caption.into_iter().filter(|(key, _)| !key.starts_with("caption.tower"));
+    let caption = caption_keys(identity.config)?;
     let frozen = identity.frozen.iter().map(|(what, value)| (what.clone(), value.clone()));
     Ok(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(caption).chain(frozen).collect())
+}
+
+/// The keys of a captioner, without those of its tower, which is known by its digest.
+fn caption_keys(config: &Config) -> Result<Vec<(String, String)>> {
+    let caption = &config.caption;
+    let mut keys = if caption.is_on() { flat("caption", caption)? } else { Vec::new() };
+    keys.retain(|(key, _)| !key.starts_with("caption.tower"));
+    Ok(keys)
+}
+
+/// The first key, in alphabetical order, that differs: its name, its value then and its value now.
+fn first_difference(
+    mut now: BTreeMap<String, String>,
+    then: BTreeMap<String, String>,
+) -> Option<(String, String, String)> {
+    // A section is written without what is as usual, so either side may have a key alone.
+    let usual = |key: &str| if key.contains('.') { "its default" } else { "none" }.to_owned();
+    let mut all: BTreeMap<String, String> = now.keys().map(|key| (key.clone(), usual(key))).collect();
+    all.extend(then);
+    all.into_iter().find_map(|(key, found)| {
+        let expected = now.remove(&key).unwrap_or_else(|| usual(&key));
+        (found != expected).then_some((key, found, expected))
+    })
 }
 
 /// A section's keys with their values, in the order of the struct.

@@ -106,7 +106,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// The data set, a folder made by `prep`; noise without one.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "write")]
     pub(crate) data: Option<PathBuf>,
     /// Set one key of the configuration; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]

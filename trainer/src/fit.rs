@@ -12,6 +12,7 @@ mod task;
 pub(crate) use task::{At, Inputs, Task};
 
 use crate::ahead::{Numbering, Ready, with_batches};
+use crate::captioner;
 use crate::checkpoint::{self, Best, Checkpoints, Identity, State, Weights};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -23,10 +24,11 @@ use crate::run::RunFolder;
 use crate::samples::Samples;
 use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
+use crate::weights;
 use gathered::Gathered;
 use loader::{Batch, Loader, LoaderState};
 use patience::Patience;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -99,6 +101,39 @@ pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     if job.config.caption.is_on() { caption::train(job, reporter) } else { clip::train(job, reporter) }
 }
 
+/// Finds out whether runs could begin: opens what they read beside the data set, a language model once for all that
+/// read it. What a hub would have to be asked for is left to the runs.
+#[derive(Debug, Default)]
+pub struct PartsCheck {
+    language_models: BTreeSet<(String, String)>,
+}
+
+impl PartsCheck {
+    /// Opens the device, weights and models that a run in the folder `run` would begin with.
+    ///
+    /// # Errors
+    /// Those that [`train`] would fail with.
+    pub fn check(&mut self, config: &Config, run: &Path) -> Result<()> {
+        let device = config.train.open_device()?;
+        if Path::new(&config.tokenizer.source).exists() {
+            Tokenizer::load(&config.tokenizer.source)?;
+        }
+        if !config.caption.is_on() {
+            if !config.model.weights.is_empty() {
+                weights::vocabulary(Path::new(&config.model.weights), config.model.text.width)?;
+            }
+            return Ok(());
+        }
+        caption::tower(config, run, &device)?;
+        let lm = &config.caption.lm;
+        let of = (lm.source.clone(), lm.tokenizer.clone());
+        if Path::new(&lm.source).exists() && self.language_models.insert(of) {
+            captioner::open_lm(config, &device)?;
+        }
+        Ok(())
+    }
+}
+
 /// The captions of a view, for a tokenizer that is trained on them.
 pub(crate) fn captions_of(loader: &Loader) -> Result<Vec<String>> {
     let doing = "read the captions for the tokenizer";
@@ -132,7 +167,13 @@ pub(crate) fn go<T: Task>(job: Job<'_>, parts: Parts<'_, T>, reporter: &mut dyn 
         saved.check(&latest, identity)?;
         let weights = checkpoint::read_model(&latest, &saved, &device)?;
         let moments = checkpoint::read_optimizer(&latest, &saved, &device)?;
-        model.load(weights, moments, checkpoint::read_averaged(&latest, &saved, &device)?, saved.step)?;
+        model.load(
+            &latest,
+            weights,
+            moments,
+            checkpoint::read_averaged(&latest, &saved, &device)?,
+            saved.step,
+        )?;
         if let Some(samples) = &mut samples {
             samples.resume(&latest, &saved)?;
         }

@@ -8,7 +8,7 @@
 use crate::error::{Error, Result};
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
@@ -102,42 +102,43 @@ fn list(folder: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Re
 /// The picture of a file, whichever of the formats its bytes say it has.
 ///
 /// # Errors
-/// [`Error::DamagedFile`] naming the file; [`Error::Io`].
+/// [`Error::DamagedFile`] naming the file, [`Error::Data`] for another format; [`Error::Io`].
 pub fn decode(path: &Path) -> Result<RgbImage> {
     let bytes = fs_err::read(path).map_err(Error::io("read a picture"))?;
-    let damaged = |e: image::ImageError| Error::DamagedFile { path: path.to_path_buf(), reason: told(&e) };
-    Ok(decoded(&bytes).map_err(damaged)?.0.to_rgb8())
+    Ok(decoded(path, &bytes)?.0.to_rgb8())
 }
 
 /// The picture of a file as people and `prep` see it: turned as its EXIF data say, on white where it is transparent.
 ///
 /// # Errors
-/// [`Error::DamagedFile`] naming the file, also where a decoder would fill what is missing; [`Error::Io`].
+/// [`Error::DamagedFile`] naming the file, also where a decoder would fill what is missing; [`Error::Data`] for another
+/// format; [`Error::Io`].
 pub fn decode_upright(path: &Path) -> Result<RgbImage> {
     let bytes = fs_err::read(path).map_err(Error::io("read a picture"))?;
     let damaged = |reason: String| Error::DamagedFile { path: path.to_path_buf(), reason };
     if bytes.starts_with(b"\xff\xd8") {
         check_jpeg(&bytes).map_err(damaged)?;
     }
-    let (picture, orientation) = decoded(&bytes).map_err(|e| damaged(told(&e)))?;
+    let (picture, orientation) = decoded(path, &bytes)?;
     let mut picture = DynamicImage::ImageRgb8(on_white(picture));
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
 }
 
-/// A picture and how it is to be turned.
-fn decoded(bytes: &[u8]) -> image::ImageResult<(DynamicImage, Orientation)> {
-    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+/// The picture of `path` and how it is to be turned.
+fn decoded(path: &Path, bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
+    let damaged =
+        |error: image::ImageError| Error::DamagedFile { path: path.to_path_buf(), reason: error.to_string() };
+    let format = image::guess_format(bytes).ok();
+    // Whether more formats can be decoded depends on what else is in the program.
+    let Some(format @ (ImageFormat::Jpeg | ImageFormat::Png)) = format else {
+        let found = format.map_or("no picture that is known here".to_owned(), |format| format!("{format:?}"));
+        let reason = format!("it is {found}; JPEG and PNG are read");
+        return Err(Error::Data { data: path.to_path_buf(), reason });
+    };
+    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(damaged)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok((DynamicImage::from_decoder(decoder)?, orientation))
-}
-
-/// What is wrong with a picture: the decoders' words, and of a format that they do not know what helps.
-fn told(error: &image::ImageError) -> String {
-    match error {
-        image::ImageError::Unsupported(_) => format!("{error}; JPEG and PNG are read"),
-        _ => error.to_string(),
-    }
+    Ok((DynamicImage::from_decoder(decoder).map_err(damaged)?, orientation))
 }
 
 /// Why not all of a JPEG is there. Baseline ones are decoded, by a decoder that makes nothing up; of others the mark at

@@ -22,6 +22,7 @@ use candle_core::Device;
 use candle_core::backprop::GradStore;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Takes the gradients of one backward pass.
@@ -194,23 +195,24 @@ impl<T: Trainee> TrainState<T> {
         })
     }
 
-    /// Puts back the weights, moments and averaged weights of a checkpoint after `steps` steps.
+    /// Puts back the weights, moments and averaged weights of `checkpoint` after `steps` steps.
     ///
     /// # Errors
-    /// [`Error::Tensor`] naming what does not fit.
+    /// [`Error::Weights`] naming what does not fit.
     pub fn load(
         &mut self,
+        checkpoint: &Path,
         weights: Tensors,
         moments: Tensors,
         averaged: Option<Tensors>,
         steps: u64,
     ) -> Result<()> {
-        load(self.trainee.params(), weights)?;
+        load(self.trainee.params(), weights, checkpoint)?;
         if let (Some(average), Some(averaged)) = (&self.average, averaged) {
-            load(average.model().params(), averaged)?;
+            load(average.model().params(), averaged, checkpoint)?;
         }
         let loaded = self.optimizer.load_state(&moments.into_iter().collect(), steps);
-        loaded.map_err(|e| unfit("put the optimizer's moments back", e))
+        loaded.map_err(|e| unfit(checkpoint, &e))
     }
 
     /// Takes the values that the configuration names in the place of the initial ones.
@@ -362,11 +364,15 @@ impl<T: Trainee> TrainState<T> {
     }
 }
 
-/// Sets every parameter.
-pub(crate) fn load(params: &Params, weights: Tensors) -> Result<()> {
-    params.load(&weights.into_iter().collect()).map_err(|e| unfit("put the weights into the model", e))
+/// Sets every parameter from weights that were read from `path`.
+pub(crate) fn load(params: &Params, weights: Tensors, path: &Path) -> Result<()> {
+    params.load(&weights.into_iter().collect()).map_err(|e| unfit(path, &e))
 }
 
-fn unfit(doing: &'static str, error: ParamsError) -> Error {
-    Error::Tensor { doing, source: candle_core::Error::wrap(error) }
+fn unfit(path: &Path, error: &ParamsError) -> Error {
+    let mut reason = error.to_string();
+    if let Some(cause) = std::error::Error::source(error) {
+        reason.push_str(&format!(": {cause}"));
+    }
+    Error::Weights { path: path.to_path_buf(), reason }
 }

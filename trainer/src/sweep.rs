@@ -96,6 +96,10 @@ fn short(value: &Value) -> String {
 /// [`Error::Sweep`] when it was begun with another configuration; [`Error::Io`] and those of
 /// [`run::read_config`].
 pub fn standing(folder: &Path, config: &Config, rows: &[Experiment]) -> Result<Standing> {
+    if folder.exists() && !folder.is_dir() {
+        let reason = "it is no folder, and a run of the sweep has this name; give another --run name";
+        return Err(Error::Sweep { path: folder.display().to_string(), reason: reason.to_owned() });
+    }
     if !folder.join("config.toml").is_file() {
         return Ok(Standing::New);
     }
@@ -151,6 +155,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = &sweep("train.seed = [3]")[0].config;
         assert_eq!(standing(folder.path(), config, &[]).unwrap(), Standing::New);
+        let file = folder.path().join("file");
+        fs_err::write(&file, "taken").unwrap();
+        assert!(standing(&file, config, &[]).unwrap_err().to_string().contains("it is no folder"));
         fs_err::write(folder.path().join("config.toml"), config.to_toml().unwrap()).unwrap();
         assert_eq!(standing(folder.path(), config, &[]).unwrap(), Standing::Unfinished);
         let mut other = config.clone();

@@ -141,6 +141,22 @@ fn the_tower_stays_with_the_run_and_another_one_is_refused() {
     let config = captioner("prefix", &tower, &[]);
     train(&config, data.path(), &run, false, &mut Keep::until(2)).unwrap();
     let before = captions(&run, data.path(), &[]);
+    // What a run is read by is what it was trained by.
+    let edited = |file: &str, from: &str, to: &str| {
+        let (path, text) = (run.join(file), fs_err::read_to_string(run.join(file)).unwrap());
+        assert!(text.contains(from), "{text}");
+        fs_err::write(&path, text.replace(from, to)).unwrap();
+        let told = Captioner::open(&run, &[]).unwrap_err().to_string();
+        fs_err::write(&path, text).unwrap();
+        told
+    };
+    let told = edited("config.toml", "heads = 2", "heads = 4");
+    assert!(told.contains("caption.decoder.heads 2, but this run has 4"), "{told}");
+    let told = edited("tower/tokenizer.json", "\"version\"", " \"version\"");
+    assert!(told.contains("the tower's tokenizer of digest"), "{told}");
+    let width = trainer::run::read_config(&run.join("tower")).unwrap().model.vision.width;
+    let told = edited("tower/config.toml", &format!("width = {width}"), "width = 16384");
+    assert!(told.contains("model.safetensors") && told.contains("of another shape"), "{told}");
     fs_err::remove_dir_all(&tower).unwrap();
     assert_eq!(captions(&run, data.path(), &[]), before);
     train(&config, data.path(), &run, true, &mut Keep::until(3)).unwrap();
@@ -232,6 +248,17 @@ fn files_of_pictures_are_captioned() {
     assert_eq!(fs_err::read_to_string(runs.path().join(page)).unwrap().matches("data:image/png").count(), 2);
     let (code, _, err) = run(&["caption", "--run", name, one, "--rerank"], runs.path());
     assert!(code == 2 && err.contains("--n"), "{err}");
+    for (more, word) in [
+        (&["--results", "r.json", one][..], "given twice"),
+        (&["-n", "2", "--set", "decode.candidates=4"], "the same thing"),
+        (&["--set", "decode.steps=4"], "decode.diffusion_steps"),
+    ] {
+        let (code, _, err) = run(&[&["caption", "--run", name, one][..], more].concat(), runs.path());
+        assert!(code == 2 && err.contains(word), "{err}");
+    }
+    fs_err::write(runs.path().join("moving.gif"), b"GIF89a\x01\0\x01\0\0\0\0;").unwrap();
+    let (code, _, err) = run(&["caption", "--run", name, "moving.gif"], runs.path());
+    assert!(code == 2 && err.contains("JPEG and PNG are read") && !err.contains("damaged"), "{err}");
     let (code, _, err) = run(&["caption", "--run", name, "nowhere.png"], runs.path());
     assert!(code == 2 && err.contains("nowhere.png"), "{err}");
     fs_err::write(runs.path().join("no.png"), b"no picture").unwrap();
@@ -260,6 +287,8 @@ fn what_does_not_fit_is_told_before_a_run_begins() {
     fs_err::copy(fixture("ops.safetensors"), &foreign).unwrap();
     let foreign = told(captioner("prefix", &foreign, &[]));
     assert!(foreign.contains("neither open_clip's names"), "{foreign}");
+    let deep = told(captioner("prefix", &tower, &["caption.skip_blocks=99"]));
+    assert!(deep.contains("`caption.skip_blocks = 99`") && deep.contains("at most"), "{deep}");
     let gone = told(captioner("lora", &tower, &["caption.lm.source=gone.gguf"]));
     assert!(gone.contains("gone.gguf"), "{gone}");
     let refused = |set: &[&str]| {
@@ -292,6 +321,7 @@ fn what_does_not_fit_is_told_before_a_run_begins() {
     for (family, set, key) in [
         ("diffusion", "decode.no_repeat_ngram=3", "decode.no_repeat_ngram"),
         ("diffusion", "decode.method=beam", "decode.method"),
+        ("diffusion", "decode.diffusion_steps=3000", "decode.diffusion_steps"),
         ("prefix_lm", "caption.lm.rank=4", "caption.lm.rank"),
     ] {
         let source = if family == "prefix_lm" { "x" } else { "" };

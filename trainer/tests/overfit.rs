@@ -26,7 +26,7 @@ fn memorise(set: &[&str]) -> (Retrieval, f32) {
     let cpu = candle_core::Device::Cpu;
     let tokenizer = run::read_tokenizer(&path).unwrap();
     let weights = checkpoint::read_evaluated(&latest, &state, &cpu).unwrap();
-    let model = step::load_model(&config, tokenizer.vocab_size(), weights, &cpu).unwrap();
+    let model = step::load_model(&config, tokenizer.vocab_size(), weights, &latest, &cpu).unwrap();
     let loader = data::open_eval(&config, data.path(), "train", 1.0).unwrap();
     let embedded = embed::embed(&model, &config, &loader, &tokenizer, &cpu, None).unwrap();
     (embedded.recall().unwrap(), keep.rows.last().unwrap().loss)

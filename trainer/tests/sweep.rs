@@ -260,3 +260,32 @@ fn the_hardest_samples_are_shown() {
     let (code, _, err) = run(&["worst", "--run", "straight", "--data", other.path().to_str().unwrap()], at);
     assert!(code == 2 && err.contains("fingerprint"), "{err}");
 }
+
+#[test]
+fn what_no_run_could_begin_with_is_told_by_a_dry_run() {
+    let data = common::data();
+    let dry = |keys: &[&str], taken: Option<&str>| {
+        let folder = folder("[sweep]\ntrain.seed = [0, 1]\n");
+        if let Some(name) = taken {
+            fs_err::create_dir(folder.path().join("runs")).unwrap();
+            fs_err::write(folder.path().join("runs").join(name), "a file").unwrap();
+        }
+        let mut words =
+            vec!["sweep", "--config", "small.toml", "--data", data.path().to_str().unwrap(), "--dry-run"];
+        keys.iter().for_each(|key| words.extend(["--set", key]));
+        let (code, _, err) = run(&words, folder.path());
+        assert_eq!(code, 2, "{err}");
+        err
+    };
+    let captioner = ["caption.family=prefix", "caption.tower=nowhere", "train.monitor=cider"];
+    for (keys, word) in [
+        (&["model.weights=gone.safetensors"][..], "gone.safetensors"),
+        (&captioner, "caption.tower"),
+        (&["tokenizer=small.toml"], "small.toml"),
+    ] {
+        let err = dry(keys, None);
+        assert!(err.contains(word), "{err}");
+    }
+    let err = dry(&[], Some("small-seed1"));
+    assert!(err.contains("small-seed1") && err.contains("it is no folder"), "{err}");
+}

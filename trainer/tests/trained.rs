@@ -410,7 +410,12 @@ fn a_mistake_is_one_sentence_and_exit_code_2() {
     let arguments = zeroshot("all.txt", "good.txt");
     let (code, _, err) = run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(code, 2);
-    assert!(err.contains("000.png is damaged") && err.trim_end().lines().count() == 1, "{err}");
+    assert!(
+        err.contains("000.png: it is no picture")
+            && err.contains("JPEG and PNG are read")
+            && err.trim_end().lines().count() == 1,
+        "{err}"
+    );
     for command in ["zeroshot", "probe", "search", "embed", "export"] {
         let (code, out, _) = run(&[command, "--help"]);
         assert!(code == 0 && out.contains("Examples:"), "{command}");

@@ -204,7 +204,7 @@ fn foreign_and_damaged_files_and_other_heads_are_refused_in_a_sentence() {
     let text = refused(&fixture_path("ops"), &config("gelu", &[]));
     assert!(text.contains("neither open_clip's names nor"), "{text}");
     fs_err::write(at("x.safetensors"), b"not one").unwrap();
-    assert!(refused(&at("x.safetensors"), &config("gelu", &[])).contains("not a safetensors file"));
+    assert!(refused(&at("x.safetensors"), &config("gelu", &[])).contains("no safetensors file"));
 
     let mut tensors: HashMap<String, Tensor> = fixture("layout_hugging_face");
     tensors.remove("text_model.encoder.layers.1.self_attn.v_proj.bias").unwrap();

@@ -33,9 +33,10 @@ pub fn open_lm(config: &Config, device: &Device) -> Result<Option<(Arc<LanguageM
 
 /// Digests of what a captioner reads beside its checkpoints.
 pub(crate) fn frozen(tower: &Tower, lm: Option<&LanguageModel>) -> BTreeMap<String, String> {
-    let tower = ("the image tower of digest".to_owned(), tower.digest().to_owned());
+    let image = Some(("the image tower of digest".to_owned(), tower.digest().to_owned()));
+    let text = tower.tokenizer().map(|t| ("the tower's tokenizer of digest".to_owned(), t.digest()));
     let lm = lm.map(|lm| ("the language model of digest".to_owned(), lm.digest.clone()));
-    [tower].into_iter().chain(lm).collect()
+    [image, text, lm].into_iter().flatten().collect()
 }
 
 /// A captioner of a run, for writing only.
@@ -101,6 +102,7 @@ impl Captioner {
                 expected: tokenizer.digest().to_owned(),
             });
         }
+        state.check_sizes(&checkpoint, &config)?;
         let device = config.train.open_device()?;
         let tower = Tower::open(&config, folder, &device)?;
         let failed = || Error::tensor("build the captioner");
@@ -108,7 +110,7 @@ impl Captioner {
         state.check_frozen(&checkpoint, &frozen(&tower, lm.as_deref()))?;
         let model = CaptionModel::new(&config, tower.shape(), lm, tokenizer.vocab_size(), &device)
             .map_err(failed())?;
-        step::load(model.params(), checkpoint::read_evaluated(&checkpoint, &state, &device)?)?;
+        step::load(model.params(), checkpoint::read_evaluated(&checkpoint, &state, &device)?, &checkpoint)?;
         let model = model.for_inference().map_err(failed())?;
         let reranks = config.decode.candidates > 1;
         Ok(Self { config, tokenizer, checkpoint, state, device, tower, model, reranks, thumbnails: 0 })

@@ -106,6 +106,9 @@ pub fn store(
     Ok(StoredTable { table, split: split.to_owned(), images, numbers: rows * inputs })
 }
 
+/// What helps against a table that cannot be used.
+const AGAIN: &str = "; write it again with `trainer embed --side-table`";
+
 /// Ends the writing of a table; the cause is told by whoever ended it.
 fn given_up(table: &str) -> shard::Error {
     shard::Error::Unfit { what: "side table", value: table.to_owned(), rule: "a row for every sample" }
@@ -207,13 +210,16 @@ impl Stored {
         let mut stored = Self { embedding: Vec::new(), features: Vec::new(), shape, width, kind };
         for shard in 0..entry.shards.len() {
             let batch = shard::side_table::read(dataset, split, shard, &table);
-            let batch = batch.map_err(|e| fail(with_causes(&e)))?;
+            let batch = batch.map_err(|e| fail(format!("{}{AGAIN}", with_causes(&e))))?;
             if batch.schema().metadata().get(DIGEST).map(String::as_str) != Some(tower.digest()) {
-                return Err(fail(format!("the side table {table} is of another tower")));
+                return Err(fail(format!("the side table {table} is of another tower{AGAIN}")));
             }
             let whole = |name: &str, width: usize, into: &mut Vec<f32>| -> Result<()> {
-                let wrong =
-                    || fail(format!("the side table {table} has no column {name} of {width} numbers a row"));
+                let wrong = || {
+                    fail(format!(
+                        "the side table {table} has no column {name} of {width} numbers a row{AGAIN}"
+                    ))
+                };
                 let list =
                     batch.column_by_name(name).and_then(|c| c.as_fixed_size_list_opt()).ok_or_else(wrong)?;
                 let values = list.values().as_primitive_opt::<Float32Type>().ok_or_else(wrong)?;
@@ -223,7 +229,7 @@ impl Stored {
                 }
                 if !values.values().iter().all(|value| value.is_finite()) {
                     return Err(fail(format!(
-                        "{name} of the side table {table} has what is no finite number"
+                        "{name} of the side table {table} has what is no finite number{AGAIN}"
                     )));
                 }
                 into.extend_from_slice(values.values());

@@ -8,7 +8,7 @@ use crate::config::{CaptionConfig, Config, DataConfig, ImageFeatures, ModelConfi
 use crate::data::caption_ids;
 use crate::embed::append;
 use crate::error::{Error, Result};
-use crate::model::{Clip, Params, VisionKind, resnet_pixels};
+use crate::model::{Clip, Params, RESNET50_DEPTHS, VisionKind, resnet_pixels};
 use crate::ops;
 use crate::retrieval::Features;
 use crate::tokenizer::Tokenizer;
@@ -105,6 +105,17 @@ impl Tower {
                 allowed: "a CLIP run's folder or a safetensors file that exists".into(),
             });
         };
+        let blocks = match base.model.vision.kind {
+            VisionKind::Vit => base.model.vision.layers,
+            VisionKind::Resnet50 => RESNET50_DEPTHS.len(),
+        };
+        if caption.features == ImageFeatures::Patches && caption.skip_blocks > blocks {
+            return Err(Error::Config {
+                key: "caption.skip_blocks".into(),
+                value: caption.skip_blocks.to_string(),
+                allowed: format!("at most {blocks}, the blocks (of a ResNet, stages) of the tower"),
+            });
+        }
         let digest = digest(&base, &clip, caption).map_err(Error::tensor("read the tower's weights"))?;
         Ok(Self {
             config: base,
@@ -247,7 +258,8 @@ fn open_kept(folder: &Path, device: &Device) -> Result<Parts> {
     let tensors = candle_core::safetensors::load_buffer(&bytes, device)
         .map_err(|e| Error::DamagedFile { path: folder.join(WEIGHTS), reason: e.to_string() })?;
     let vocabulary = tokenizer.as_ref().map_or(NO_VOCABULARY, Tokenizer::vocab_size);
-    let clip = step::load_model(&config, vocabulary, tensors.into_iter().collect(), device)?;
+    let tensors = tensors.into_iter().collect();
+    let clip = step::load_model(&config, vocabulary, tensors, &folder.join(WEIGHTS), device)?;
     Ok((config, clip, tokenizer))
 }
 
@@ -266,8 +278,9 @@ fn open_run(folder: &Path, device: &Device) -> Result<Parts> {
     let latest =
         latest.ok_or(Error::NoRun { run: folder.to_path_buf(), missing: "a complete checkpoint" })?;
     let state = checkpoint::read_state(&latest)?;
+    state.check_sizes(&latest, &config)?;
     let tensors = checkpoint::read_evaluated(&latest, &state, device)?;
-    let clip = step::load_model(&config, tokenizer.vocab_size(), tensors, device)?;
+    let clip = step::load_model(&config, tokenizer.vocab_size(), tensors, &latest, device)?;
     Ok((config, clip, Some(tokenizer)))
 }
 

@@ -1,7 +1,7 @@
 //! The arguments of what captioners are asked, and their help.
 
 use super::trained::RunArguments;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use std::path::PathBuf;
 
 pub(crate) const CAPTION_HELP: &str = "\
@@ -61,6 +61,7 @@ their captions; its pictures are those of --data whose keys are the image ids.";
 
 /// What `score` takes.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("jar").multiple(true))]
 pub(crate) struct ScoreArguments {
     /// The captions, COCO's results.
     #[arg(long, value_name = "RESULTS.json")]
@@ -78,13 +79,13 @@ pub(crate) struct ScoreArguments {
     #[arg(long, value_name = "FILE.json")]
     pub(crate) write_df: Option<PathBuf>,
     /// METEOR by this Java program.
-    #[arg(long, value_name = "meteor-1.5.jar")]
+    #[arg(long, value_name = "meteor-1.5.jar", group = "jar")]
     pub(crate) meteor: Option<PathBuf>,
     /// SPICE by this Java program.
-    #[arg(long, value_name = "spice-1.0.jar")]
+    #[arg(long, value_name = "spice-1.0.jar", group = "jar")]
     pub(crate) spice: Option<PathBuf>,
     /// The Java runtime for both.
-    #[arg(long, value_name = "FILE", default_value = "java")]
+    #[arg(long, value_name = "FILE", default_value = "java", requires = "jar")]
     pub(crate) java: PathBuf,
     /// CLIPScore by this CLIP: a run's folder, a captioner's run, or a safetensors file with its sizes by --set.
     #[arg(long, value_name = "RUN|FILE", requires = "data")]
@@ -93,7 +94,7 @@ pub(crate) struct ScoreArguments {
     #[arg(long, value_name = "DIR", requires = "tower")]
     pub(crate) data: Option<PathBuf>,
     /// The split of --data.
-    #[arg(long, value_name = "NAME", default_value = "val")]
+    #[arg(long, value_name = "NAME", default_value = "val", requires = "data")]
     pub(crate) split: String,
     /// Sizes of a --tower that is a file (model.…, data.normalize, caption.tower_tokenizer); may be given often.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "tower")]

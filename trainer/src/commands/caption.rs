@@ -4,6 +4,7 @@ use super::{outputs, report, run_folder};
 use crate::cli::caption::CaptionArguments;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trainer::captioner::{Captioned, Captioner, page};
@@ -63,7 +64,7 @@ pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
 /// Writes captions for all inputs, for as long as somebody reads them or they are kept.
 fn describe(captioner: &mut Captioner, arguments: &CaptionArguments, is_kept: bool) -> Result<Found> {
     let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
-    let mut found = Found { shown: Vec::new(), results: Vec::new(), annotations: Vec::new(), images: 0 };
+    let mut found = Found::default();
     let inputs = inputs(&arguments.inputs)?;
     if !inputs.iter().any(|input| matches!(input, Input::DataSet(_))) {
         let of_data =
@@ -79,6 +80,10 @@ fn describe(captioner: &mut Captioner, arguments: &CaptionArguments, is_kept: bo
         }
         captioner.thumbnails = if arguments.html.is_some() { PAGE_MAX - found.shown.len() } else { 0 };
         let mut visit = |picture: Captioned| -> trainer::Result<()> {
+            if arguments.results.is_some() && !found.keys.insert(picture.key.clone()) {
+                let reason = "it is given twice, and --results has one caption a picture".to_owned();
+                return Err(trainer::Error::Data { data: picture.key.into(), reason });
+            }
             found.take(picture, arguments);
             let closed = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
             if report::is_closed() && !is_kept {
@@ -101,7 +106,10 @@ fn describe(captioner: &mut Captioner, arguments: &CaptionArguments, is_kept: bo
 }
 
 /// What was written so far.
+#[derive(Default)]
 struct Found {
+    /// Keys of the results, which name each picture once.
+    keys: HashSet<String>,
     shown: Vec<Captioned>,
     results: Vec<Value>,
     annotations: Vec<Value>,
@@ -131,8 +139,11 @@ impl Found {
 pub(super) fn overrides(given: &[String], n: Option<u16>, folder: &Path) -> Result<Vec<String>> {
     let mut overrides = given.to_vec();
     let Some(n) = n else { return Ok(overrides) };
-    overrides.push(format!("decode.candidates={n}"));
     let is_set = |key: &str| given.iter().any(|given| given.trim_start().starts_with(key));
+    if is_set("decode.candidates") {
+        bail!("-n and --set decode.candidates say the same thing: give one of them");
+    }
+    overrides.push(format!("decode.candidates={n}"));
     let config = trainer::run::read_config(folder)?;
     let is_drawn = config.caption.family == trainer::config::Family::Diffusion;
     let decode = config.decode;

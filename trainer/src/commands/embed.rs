@@ -46,6 +46,9 @@ fn side_tables(arguments: &EmbedArguments) -> Result<ExitCode> {
         None => "patches",
     };
     let device = config.train.open_device()?;
+    if features == "vector" && arguments.skip_blocks.is_some() {
+        bail!("--skip-blocks is of patches; a vector has come through all blocks");
+    }
     let skip = arguments.skip_blocks.unwrap_or(1);
     let set = [format!("caption.features={features}"), format!("caption.skip_blocks={skip}")];
     let tower = Tower::for_scores(&folder, &set, &device)?;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use trainer::config::{Config, Monitor, Point};
-use trainer::fit::Outcome;
+use trainer::fit::{Outcome, PartsCheck};
 use trainer::ledger::{Entry, Ledger, Parent, Summary};
 use trainer::sweep::{self, Standing};
 use trainer::{data, metrics};
@@ -102,13 +102,16 @@ fn plan(arguments: &SweepArguments) -> Result<Vec<Planned>> {
     // A damaged ledger holds nothing up: what is finished is then found by going on with it.
     let rows = Ledger::of(&arguments.runs_dir).read().unwrap_or_default();
     let named = sweep::names(prefix, &points).into_iter().zip(points);
-    let mut planned = Vec::new();
+    let (mut planned, mut parts) = (Vec::new(), PartsCheck::default());
     for (name, point) in named {
         let folder = arguments.runs_dir.join(&name);
         let standing = sweep::standing(&folder, &point.config, &rows)?;
         let view = &point.config.data;
         data::open_train(&point.config, &arguments.data)?;
         data::open_eval(&point.config, &arguments.data, &view.val_split, view.val_fraction)?;
+        if standing != Standing::Finished {
+            parts.check(&point.config, &folder)?;
+        }
         planned.push(Planned { name, folder, point, standing, failed: None });
     }
     Ok(planned)

@@ -121,6 +121,13 @@ impl DecodeConfig {
     }
 
     fn validate_diffusion(&self, caption: &CaptionConfig) -> Result<()> {
+        if self.diffusion_steps > caption.diffusion.steps {
+            return Err(Error::Config {
+                key: "decode.diffusion_steps".into(),
+                value: self.diffusion_steps.to_string(),
+                allowed: format!("at most caption.diffusion.steps, which is {}", caption.diffusion.steps),
+            });
+        }
         if self.guidance != 1.0 && caption.diffusion.mask_probability == 0.0 {
             return Err(Error::Config {
                 key: "decode.guidance".into(),

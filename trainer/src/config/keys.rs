@@ -320,13 +320,17 @@ pub(super) fn insert(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// The known key nearest to `key`: by its whole path, or by its last part where that is nearer.
+/// The known key nearest to `key`: one of its section that has the given word in it, else by its whole path, or by its
+/// last part where that is nearer.
 fn nearest(key: &str) -> &'static str {
     let last = |k: &str| k.rsplit('.').next().unwrap_or(k).to_owned();
+    let section = |k: &str| k.split('.').next().unwrap_or(k).to_owned();
     let distance_to = |known: &str| {
         let whole = distance(key, known);
         let part = distance(&last(key), &last(known));
-        (whole.min(2 * part + 1), whole)
+        let word = last(key);
+        let holds_it = section(known) == section(key) && word.len() > 3 && last(known).contains(&word);
+        (!holds_it, whole.min(2 * part + 1), whole)
     };
     KEYS.iter().map(|(known, _)| *known).min_by_key(|known| distance_to(known)).unwrap_or("optim.lr")
 }

@@ -54,7 +54,10 @@ impl Config {
             return Err(refuse(example.to_owned()));
         }
         for given in overrides {
-            let key = given.split('=').next().unwrap_or_default().trim();
+            let key = match given.split('=').next().unwrap_or_default().trim() {
+                "tokenizer" => "tokenizer.source",
+                key => key,
+            };
             if axes.iter().any(|(tried, _)| tried == key) {
                 return Err(refuse(format!("`--set {given}` sets a key that its section [sweep] tries")));
             }
@@ -149,7 +152,12 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_before_anything_runs() {
-        let table: [(&str, &[&str], &str); 10] = [
+        let table: [(&str, &[&str], &str); 11] = [
+            (
+                "[sweep]\ntokenizer = [\"a/b\"]",
+                &["tokenizer=c/d"],
+                "sets a key that its section [sweep] tries",
+            ),
             ("", &[], "has no section [sweep]"),
             ("[sweep]", &[], "has no section [sweep] with a list"),
             ("[sweep]\noptim.lrr = [1]", &[], "the nearest one is `sweep.optim.lr`"),

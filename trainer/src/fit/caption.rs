@@ -24,8 +24,7 @@ const SHOWN: usize = 16;
 pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     let config = job.config;
     let device = config.train.open_device()?;
-    let tower = Tower::open(config, job.run, &device)?;
-    require_text(config, &tower)?;
+    let tower = tower(config, job.run, &device)?;
     let view = tower_view(config, &tower);
     let loader = data::open_train(&view, job.data)?;
     let val = data::open_eval(&view, job.data, &config.data.val_split, config.data.val_fraction)?;
@@ -72,6 +71,13 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
         total,
     };
     go(job, parts, reporter)
+}
+
+/// The tower of a run, which gives what the run asks of it.
+pub(super) fn tower(config: &Config, run: &Path, device: &Device) -> Result<Tower> {
+    let tower = Tower::open(config, run, device)?;
+    require_text(config, &tower)?;
+    Ok(tower)
 }
 
 /// Where the pictures' features come from, as checkpoints have it.

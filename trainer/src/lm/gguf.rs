@@ -8,14 +8,14 @@ use crate::error::{Error, Result};
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::{Device, Tensor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// The most dimensions of a tensor.
 const RANK_MAX: u32 = 4;
 
-/// The most items of a list: more than any vocabulary has, few enough for a value each in memory.
+/// The most items of all lists together: more than any vocabulary has, few enough for a value each in memory.
 const ITEMS_MAX: u64 = 1 << 22;
 
 /// How deep arrays of arrays may go.
@@ -53,6 +53,8 @@ pub(super) struct Gguf {
     metadata: BTreeMap<String, Value>,
     device: Device,
     tensors: BTreeMap<String, Info>,
+    /// Tensors that were read.
+    read: BTreeSet<String>,
 }
 
 /// Reads numbers and knows how many bytes are left.
@@ -61,6 +63,8 @@ struct Cursor<'a, R> {
     from: R,
     length: u64,
     place: u64,
+    /// Items that lists may still have.
+    items_left: u64,
 }
 
 impl<R: Read> Cursor<'_, R> {
@@ -114,11 +118,12 @@ impl<R: Read> Cursor<'_, R> {
             8 => Value::Text(self.text()?),
             9 if depth < DEPTH_MAX => {
                 let (kind, count) = (self.u32()?, self.u64()?);
-                if count > ITEMS_MAX {
-                    return Err(
-                        self.damaged(format!("a list of {count} items, and {ITEMS_MAX} are the most"))
-                    );
-                }
+                let Some(left) = self.items_left.checked_sub(count) else {
+                    return Err(self.damaged(format!(
+                        "a list of {count} items, and {ITEMS_MAX} are the most in all lists together"
+                    )));
+                };
+                self.items_left = left;
                 let mut list = Vec::new();
                 for _ in 0..count {
                     list.push(self.value(kind, depth + 1)?);
@@ -193,7 +198,7 @@ impl Gguf {
         let file = fs_err::File::open(path).map_err(io())?;
         let length = file.metadata().map_err(io())?.len();
         let mut file = BufReader::with_capacity(1 << 20, file);
-        let mut cursor = Cursor { path, from: &mut file, length, place: 0 };
+        let mut cursor = Cursor { path, from: &mut file, length, place: 0, items_left: ITEMS_MAX };
         if cursor.array::<4>()? != *b"GGUF" {
             return Err(cursor.damaged("it does not begin with GGUF".into()));
         }
@@ -241,7 +246,8 @@ impl Gguf {
         if let Some(pair) = places.windows(2).find(|pair| pair[0].0 + pair[0].1 > pair[1].0) {
             return Err(cursor.damaged(format!("{} lies over {}", pair[1].2, pair[0].2)));
         }
-        Ok(Self { path: path.to_path_buf(), file, metadata, device: device.clone(), tensors })
+        let (device, read) = (device.clone(), BTreeSet::new());
+        Ok(Self { path: path.to_path_buf(), file, metadata, device, tensors, read })
     }
 
     /// BLAKE3 of the file, in hex.
@@ -262,6 +268,11 @@ impl Gguf {
     /// Rows of a tensor.
     pub(super) fn rows(&self, name: &str) -> Option<usize> {
         self.tensors.get(name)?.dims.first().copied()
+    }
+
+    /// Whether the metadata say anything of this name.
+    pub(super) fn says(&self, name: &str) -> bool {
+        self.metadata.contains_key(name)
     }
 
     /// A whole number of the metadata.
@@ -305,8 +316,17 @@ impl Gguf {
 }
 
 impl Tensors for Gguf {
+    fn dims(&self, name: &str) -> Option<Vec<usize>> {
+        Some(self.tensors.get(name)?.dims.clone())
+    }
+
+    fn rest(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).filter(|name| !self.read.contains(*name)).collect()
+    }
+
     fn find(&mut self, name: &str) -> Result<Option<Tensor>> {
         let Some(info) = self.tensors.get(name) else { return Ok(None) };
+        self.read.insert(name.to_owned());
         let io = || Error::io("read the language model");
         self.file.seek(SeekFrom::Start(info.offset)).map_err(io())?;
         // Blocks are taken from where they lie, which must be aligned as theirs are.

@@ -4,9 +4,10 @@ use super::load::Tensors;
 use super::{Kind, LmSizes};
 use crate::error::{Error, Result};
 use crate::ops::Activation;
+use crate::weights::SafetensorsFile;
 use candle_core::{Device, Tensor};
 use serde_json::Value;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
@@ -22,7 +23,10 @@ pub(super) struct HuggingFace {
     folder: PathBuf,
     pub(super) sizes: LmSizes,
     pub(super) digest: String,
-    tensors: HashMap<String, Tensor>,
+    device: Device,
+    files: Vec<SafetensorsFile>,
+    /// The file of a tensor and its name there, by the name without a prefix.
+    places: BTreeMap<String, (usize, String)>,
 }
 
 fn read_json(path: &Path) -> Result<Value> {
@@ -73,32 +77,32 @@ impl HuggingFace {
         check_config(&path, &config)?;
         let mut absent = |name: &str| Err(fail(format!("there is no {name} beside it")));
         let files = files_of(&path, &mut absent)?;
-        let (mut hasher, mut tensors) = (blake3::Hasher::new(), HashMap::new());
+        let (mut hasher, mut places) = (blake3::Hasher::new(), BTreeMap::new());
+        let mut opened = Vec::new();
         for file in &files {
             let path = folder.join(file);
-            let bytes = fs_err::read(&path).map_err(Error::io("read the language model"))?;
-            hasher.update(&bytes);
-            let read = candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| Error::Weights {
-                path: path.clone(),
-                reason: format!("it is no safetensors file: {e}"),
-            })?;
-            for (name, tensor) in read {
+            let file = SafetensorsFile::open(&path)?;
+            hasher.update_mmap(&path).map_err(Error::io("read the language model"))?;
+            for name in file.names() {
                 let bare = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name);
-                if tensors.insert(bare.to_owned(), tensor).is_some() {
+                if places.insert(bare.to_owned(), (opened.len(), name.clone())).is_some() {
                     let reason =
                         format!("it has {bare} twice, as {name} too, and one of them is not the model's");
-                    return Err(Error::Weights { path: folder.join(file), reason });
+                    return Err(Error::Weights { path, reason });
                 }
             }
+            opened.push(file);
         }
-        let sizes = sizes(&config, tensors.contains_key("lm_head.weight")).map_err(fail)?;
+        let sizes = sizes(&config, places.contains_key("lm_head.weight")).map_err(fail)?;
         // The same weights are another model with other rotations.
         hasher.update(format!("{sizes:?}").as_bytes());
         Ok(Self {
             folder: folder.to_path_buf(),
             sizes,
             digest: hasher.finalize().to_hex().to_string(),
-            tensors,
+            device: device.clone(),
+            files: opened,
+            places,
         })
     }
 
@@ -114,13 +118,31 @@ impl HuggingFace {
 }
 
 impl Tensors for HuggingFace {
+    fn dims(&self, name: &str) -> Option<Vec<usize>> {
+        let (file, name) = self.places.get(name)?;
+        self.files[*file].dims(name).map(<[usize]>::to_vec)
+    }
+
     fn find(&mut self, name: &str) -> Result<Option<Tensor>> {
-        // Taken out, so that no weight is in memory twice.
-        Ok(self.tensors.remove(name))
+        let Some((file, name)) = self.places.remove(name) else { return Ok(None) };
+        self.files[file].read(&name, &self.device).map(Some)
+    }
+
+    fn rest(&self) -> Vec<&str> {
+        // Masks and tables of rotations are made here; a tied output layer is the table of tokens.
+        let is_read = |name: &&str| {
+            let is_made = ["attn.bias", "attn.masked_bias", "rotary_emb.inv_freq"];
+            !is_made.iter().any(|end| name.ends_with(end)) && *name != "lm_head.weight"
+        };
+        self.places.keys().map(String::as_str).filter(is_read).collect()
     }
 
     fn fail(&self, reason: String) -> Error {
-        Error::Weights { path: self.folder.clone(), reason }
+        let path = match self.files.as_slice() {
+            [file] => file.path().to_path_buf(),
+            _ => self.folder.join(INDEX),
+        };
+        Error::Weights { path, reason }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::{Kind, LmSizes};
 use crate::error::{Error, Result};
+use crate::model::is_finite;
 use crate::ops::{LmBlockParams, LmLinear, LmMlp, LmNorm};
 use candle_core::{DType, Tensor};
 
@@ -20,8 +21,14 @@ pub(super) enum Names {
 
 /// Tensors by name.
 pub(super) trait Tensors {
-    /// A tensor, where there is one.
+    /// The shape of a tensor, where there is one that was not asked for before.
+    fn dims(&self, name: &str) -> Option<Vec<usize>>;
+
+    /// A tensor, where there is one that was not asked for before.
     fn find(&mut self, name: &str) -> Result<Option<Tensor>>;
+
+    /// Tensors that were not asked for and that another model would need.
+    fn rest(&self) -> Vec<&str>;
 
     /// The error for a tensor that does not serve.
     fn fail(&self, reason: String) -> Error;
@@ -52,11 +59,12 @@ impl Loading<'_> {
     }
 
     fn find(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
-        let Some(tensor) = self.tensors.find(name)? else { return Ok(None) };
-        if tensor.dims() != shape {
-            let reason = format!("{name} is {:?}, and the configuration asks for {shape:?}", tensor.dims());
+        // Before a larger one takes memory.
+        if let Some(found) = self.tensors.dims(name).filter(|found| found != shape) {
+            let reason = format!("{name} is {found:?}, and the configuration asks for {shape:?}");
             return Err(self.tensors.fail(reason));
         }
+        let Some(tensor) = self.tensors.find(name)? else { return Ok(None) };
         if !matches!(tensor.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
             let reason = format!(
                 "{name} is of {}, which stands for numbers only with a scale that is not read here; give F16, BF16 or F32",
@@ -65,9 +73,7 @@ impl Loading<'_> {
             return Err(self.tensors.fail(reason));
         }
         let tensor = tensor.to_dtype(DType::F32).and_then(|t| t.contiguous()).map_err(tensor_error())?;
-        // One NaN or infinity makes the sum one; of finite weights it is far from any.
-        let sum = tensor.sum_all().and_then(|sum| sum.to_scalar::<f32>()).map_err(tensor_error())?;
-        if !sum.is_finite() {
+        if !is_finite(&tensor).map_err(tensor_error())? {
             return Err(self.tensors.fail(format!("{name} has what is no finite number")));
         }
         Ok(Some(tensor))
@@ -149,6 +155,19 @@ impl Loading<'_> {
         let up = self.linear(&at(self.pick("ffn_up", "mlp.up_proj", "mlp.c_fc")), width, hidden)?;
         let down = self.linear(&at(self.pick("ffn_down", "mlp.down_proj", "mlp.c_proj")), hidden, width)?;
         Ok(LmBlockParams { norm_1, q, k, v, out, norm_2, mlp: LmMlp { gate, up, down } })
+    }
+
+    /// Refuses a source with more in it than was read, which would be another model.
+    pub(super) fn all_read(&self) -> Result<()> {
+        let rest = self.tensors.rest();
+        let Some(first) = rest.first() else { return Ok(()) };
+        let reason = format!(
+            "{} of its tensors belong to no {} model of {} layers (the first is {first}): its sizes are not those of its weights, or it has parts that are not known here",
+            rest.len(),
+            if self.sizes.kind == Kind::Llama { "llama" } else { "GPT-2" },
+            self.sizes.layers
+        );
+        Err(self.tensors.fail(reason))
     }
 
     /// Tables, last normalisation and output layer.

@@ -87,6 +87,9 @@ impl LmSizes {
         if !heads.is_multiple_of(groups) || (self.head_width == 0 && !width.is_multiple_of(heads)) {
             return Some(format!("{heads} heads over {groups} groups do not fit a width of {width}"));
         }
+        if self.kind == Kind::Gpt2 && heads != groups {
+            return Some(format!("{heads} heads of queries and {groups} of keys are none of GPT-2's"));
+        }
         if self.kind == Kind::Llama && !self.depth().is_multiple_of(2) {
             return Some(format!("a head of {} numbers has no pairs to rotate", self.depth()));
         }
@@ -178,15 +181,19 @@ fn located(source: &str, with_tokenizer: bool) -> Result<PathBuf> {
 
 impl LanguageModel {
     /// Opens a GGUF file, a folder with `config.json` and safetensors, or a hub id; with its tokenizer, or that of
-    /// `tokenizer` (a path or hub id) where that is not empty.
+    /// `tokenizer_source` (a path or hub id) where that is not empty.
     ///
     /// # Errors
     /// [`Error::Weights`] for what is no language model that is known here or does not fit in memory,
     /// [`Error::Tokenizer`], [`Error::Hub`], [`Error::Io`].
-    pub fn open(source: &str, tokenizer: &str, device: &Device) -> Result<(Self, Tokenizer)> {
-        let path = located(source, tokenizer.is_empty())?;
+    pub fn open(source: &str, tokenizer_source: &str, device: &Device) -> Result<(Self, Tokenizer)> {
+        let path = located(source, tokenizer_source.is_empty())?;
         let fail = |reason: String| Error::Weights { path: path.clone(), reason };
-        let own = !tokenizer.is_empty();
+        let own = !tokenizer_source.is_empty();
+        let name_of_tokenizer = match path.is_dir() {
+            true => path.join("tokenizer.json").display().to_string(),
+            false => source.to_owned(),
+        };
         let (model, json) = if path.is_dir() {
             let mut files = HuggingFace::open(&path, device)?;
             let (sizes, digest) = (files.sizes.clone(), files.digest.clone());
@@ -201,13 +208,14 @@ impl LanguageModel {
             (Self::build(&mut file, Names::Gguf, sizes, digest)?, json)
         };
         let tokenizer = match json {
-            Some(json) => Tokenizer::from_bytes(json, source)?,
-            None => Tokenizer::load(tokenizer)?,
+            Some(json) => Tokenizer::from_bytes(json, &name_of_tokenizer)?,
+            None => Tokenizer::load(tokenizer_source)?,
         };
         if tokenizer.vocab_size() > model.sizes.vocab_size {
             let (ids, rows) = (tokenizer.vocab_size(), model.sizes.vocab_size);
-            let reason = format!("it has {ids} token ids, and the language model has {rows}");
-            return Err(Error::Tokenizer { name: source.to_owned(), reason });
+            let reason = format!("it has {ids} token ids, and the language model {source} has {rows}");
+            let name = if own { tokenizer_source } else { name_of_tokenizer.as_str() };
+            return Err(Error::Tokenizer { name: name.to_owned(), reason });
         }
         Ok((model, tokenizer))
     }
@@ -216,6 +224,7 @@ impl LanguageModel {
         let mut loading = Loading { tensors, names, sizes: &sizes };
         let Ends { tokens, positions, norm, output } = loading.ends()?;
         let blocks = (0..sizes.layers).map(|layer| loading.block(layer)).collect::<Result<_>>()?;
+        loading.all_read()?;
         let output = output.unwrap_or_else(|| tokens.clone());
         Ok(Self { tokens, positions, blocks, norm, output, digest, sizes })
     }

@@ -177,6 +177,9 @@ fn rotations_that_are_not_made_here_are_refused() {
         (("llama.rope.scale_linear", Value::Number(4.0)), &[][..], "rotations are scaled"),
         (("llama.rope.scaling.type", Value::Text("yarn".into())), &[], "rotations are scaled"),
         (same(), &["rope_freqs.weight"], "rotations are scaled"),
+        (("llama.rope.scaling.type", Value::Whole(1)), &[], "rotations are scaled"),
+        (("llama.rope.freq_base", Value::Number(f64::NAN)), &[], "llama.rope.freq_base is no number above 0"),
+        (("llama.attention.head_count_kv", Value::Number(2.0)), &[], "head_count_kv is no whole number"),
         (("llama.rope.dimension_count", Value::Whole(4)), &[], "turns 4 of a head's 8 numbers"),
         (same(), &[], "it has no tokens"),
     ] {
@@ -194,6 +197,8 @@ fn options_that_are_not_computed_here_are_refused() {
         ("gpt2", "tie_word_embeddings", "false"),
         ("gpt2", "layer_norm_epsilon", "-1.0"),
         ("gpt2", "n_inner", "\"64\""),
+        ("gpt2", "n_layer", "1"),
+        ("llama", "num_hidden_layers", "1"),
         ("llama", "quantization_config", "{\"quant_method\": \"fp8\"}"),
         ("llama", "rope_theta", "\"500000\""),
         ("llama", "rms_norm_eps", "\"1e-5\""),
@@ -210,7 +215,12 @@ fn options_that_are_not_computed_here_are_refused() {
         fs_err::write(&path, config.to_string()).unwrap();
         let told =
             LanguageModel::open(folder.path().to_str().unwrap(), "", &Device::Cpu).unwrap_err().to_string();
-        assert!(told.contains("config.json") && told.contains(key), "{key}: {told}");
+        // Layers that nothing reads are found in the weights.
+        let is_named = match key {
+            "n_layer" | "num_hidden_layers" => told.contains("model.safetensors: ") && told.contains(".1."),
+            key => told.contains("config.json") && told.contains(key),
+        };
+        assert!(is_named, "{key}: {told}");
     }
     // Numbers that need a scale, and one weight under two names.
     let weights =

@@ -18,32 +18,45 @@ pub(super) fn sizes(file: &Gguf) -> Result<LmSizes, String> {
         other => return Err(format!("its architecture is {other:?}; llama and gpt2 are known here")),
     };
     let family = if kind == Kind::Llama { "llama" } else { "gpt2" };
-    let get =
-        |key: &str| file.whole(&format!("{family}.{key}")).ok_or(format!("it does not say {family}.{key}"));
-    if file.text(&format!("{family}.rope.scaling.type")).is_some_and(|kind| kind != "none") {
+    let find = |key: &str| match file.whole(&format!("{family}.{key}")) {
+        None if file.says(&format!("{family}.{key}")) => {
+            Err(format!("its {family}.{key} is no whole number, which is not known here"))
+        }
+        found => Ok(found),
+    };
+    let get = |key: &str| find(key)?.ok_or(format!("it does not say {family}.{key}"));
+    let number = |key: &str| match file.number(&format!("{family}.{key}")) {
+        Some(number) if number.is_finite() && number > 0.0 => Ok(Some(number)),
+        None if !file.says(&format!("{family}.{key}")) => Ok(None),
+        _ => Err(format!("its {family}.{key} is no number above 0")),
+    };
+    let scaling = format!("{family}.rope.scaling.type");
+    if file.says(&scaling) && file.text(&scaling) != Some("none") {
         return Err("its rotations are scaled, which is not known here".into());
     }
     // Factors of llama 3.1 stand beside the weights.
     // Without a type a factor is a linear one.
-    let is_linear = file.text(&format!("{family}.rope.scaling.type")).is_none();
-    let factor = |key: &str| file.number(&format!("{family}.rope.{key}")).unwrap_or(1.0);
-    let is_scaled = factor("scale_linear") != 1.0 || is_linear && factor("scaling.factor") != 1.0;
+    let is_linear = !file.says(&scaling);
+    let factor = |key: &str| Ok::<_, String>(number(&format!("rope.{key}"))?.unwrap_or(1.0));
+    let is_scaled = factor("scale_linear")? != 1.0 || is_linear && factor("scaling.factor")? != 1.0;
     if file.has("rope_freqs.weight") || is_scaled {
         return Err(
             "its rotations are scaled (rope_freqs, rope.scale_linear), which is not known here".into()
         );
     }
     let heads = get("attention.head_count")?;
-    let (width, head_width) = (get("embedding_length")?, get("attention.key_length").unwrap_or(0));
-    let turned = get("rope.dimension_count").ok();
+    let (width, head_width) = (get("embedding_length")?, find("attention.key_length")?.unwrap_or(0));
+    let turned = find("rope.dimension_count")?;
     let depth = if head_width == 0 { width.checked_div(heads).unwrap_or(0) } else { head_width };
     if let Some(turned) = turned.filter(|turned| *turned != depth) {
         return Err(format!("it turns {turned} of a head's {depth} numbers, and turning all is known here"));
     }
     let eps = match kind {
-        Kind::Llama => file.number("llama.attention.layer_norm_rms_epsilon"),
-        Kind::Gpt2 => file.number("gpt2.attention.layer_norm_epsilon"),
+        Kind::Llama => number("attention.layer_norm_rms_epsilon")?,
+        Kind::Gpt2 => number("attention.layer_norm_epsilon")?,
     };
+    let groups = find("attention.head_count_kv")?.unwrap_or(heads);
+    let rope_theta = number("rope.freq_base")?.unwrap_or(10_000.0);
     let vocab_size = file.texts("tokenizer.ggml.tokens").map(|tokens| tokens.len());
     Ok(LmSizes {
         kind,
@@ -52,11 +65,11 @@ pub(super) fn sizes(file: &Gguf) -> Result<LmSizes, String> {
         width,
         layers: get("block_count")?,
         heads,
-        groups: get("attention.head_count_kv").unwrap_or(heads),
+        groups,
         head_width,
         hidden: get("feed_forward_length")?,
         eps: eps.ok_or("it does not say its norms' epsilon")?,
-        rope_theta: file.number("llama.rope.freq_base").unwrap_or(10_000.0),
+        rope_theta,
         activation: if kind == Kind::Llama { Activation::Silu } else { Activation::GeluTanh },
         is_tied: !file.has("output.weight"),
     })

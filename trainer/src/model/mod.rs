@@ -14,6 +14,7 @@ mod vit;
 pub use clip::{Clip, ClipOutput};
 pub use config::{ClipConfig, Pool, RESNET50_DEPTHS, TextConfig, VisionConfig, VisionKind};
 pub use params::{Param, ParamSpec, Params, ParamsError};
+pub(crate) use params::{fitting, is_finite};
 pub(crate) use resnet::resnet_pixels;
 pub use resnet::{ResNetTower, resnet_convolutions};
 pub use text::TextTower;

@@ -5,7 +5,7 @@
 
 use crate::init::{Init, values};
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// One parameter as a model asks for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,12 @@ pub enum ParamsError {
         unexpected: Vec<String>,
         /// `name: expected [..], found [..]`.
         reshaped: Vec<String>,
+    },
+    /// A tensor has an infinity, or what is no number.
+    #[error("{name} has what is no finite number")]
+    NotFinite {
+        /// The parameter.
+        name: String,
     },
     /// A fitting tensor could not be copied.
     #[error("could not set parameter {name}")]
@@ -177,26 +183,17 @@ impl Params {
     /// Sets every parameter from `weights`, or none.
     ///
     /// # Errors
-    /// [`ParamsError::Mismatch`] names all missing, unexpected and wrongly shaped tensors.
+    /// [`ParamsError::Mismatch`] names all missing, unexpected and wrongly shaped tensors; [`ParamsError::NotFinite`].
     pub fn load(&self, weights: &HashMap<String, Tensor>) -> std::result::Result<(), ParamsError> {
-        let (mut missing, mut reshaped) = (Vec::new(), Vec::new());
-        for param in &self.entries {
-            match weights.get(&param.name) {
-                None => missing.push(param.name.clone()),
-                Some(tensor) if tensor.dims() != param.var.dims() => reshaped.push(format!(
-                    "{}: expected {:?}, found {:?}",
-                    param.name,
-                    param.var.dims(),
-                    tensor.dims()
-                )),
-                Some(_) => {}
+        fitting(self.entries.iter().map(|p| (p.name.as_str(), p.var.dims())), weights)?;
+        let failed = |name: &str| {
+            let name = name.to_owned();
+            move |source| ParamsError::Set { name, source: Box::new(source) }
+        };
+        for Param { name, .. } in &self.entries {
+            if !is_finite(&weights[name]).map_err(failed(name))? {
+                return Err(ParamsError::NotFinite { name: name.clone() });
             }
-        }
-        let mut unexpected: Vec<String> =
-            weights.keys().filter(|name| !self.places.contains_key(*name)).cloned().collect();
-        unexpected.sort();
-        if !(missing.is_empty() && unexpected.is_empty() && reshaped.is_empty()) {
-            return Err(ParamsError::Mismatch { missing, unexpected, reshaped });
         }
         for param in &self.entries {
             let tensor = &weights[&param.name];
@@ -204,8 +201,45 @@ impl Params {
                 .to_device(param.var.device())
                 .and_then(|t| t.to_dtype(DType::F32)?.contiguous())
                 .and_then(|t| param.var.set(&t));
-            set.map_err(|source| ParamsError::Set { name: param.name.clone(), source: Box::new(source) })?;
+            set.map_err(failed(&param.name))?;
         }
         Ok(())
     }
+}
+
+/// Whether weights are those of a model of these names and shapes, which need not have been built.
+///
+/// # Errors
+/// [`ParamsError::Mismatch`] names all missing, unexpected and wrongly shaped tensors.
+pub(crate) fn fitting<'a>(
+    model: impl Iterator<Item = (&'a str, &'a [usize])>,
+    weights: &HashMap<String, Tensor>,
+) -> std::result::Result<(), ParamsError> {
+    let (mut missing, mut reshaped, mut known) = (Vec::new(), Vec::new(), HashSet::new());
+    for (name, expected) in model {
+        known.insert(name);
+        match weights.get(name).map(Tensor::dims) {
+            None => missing.push(name.to_owned()),
+            Some(found) if found != expected => {
+                reshaped.push(format!("{name}: expected {expected:?}, found {found:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut unexpected: Vec<String> =
+        weights.keys().filter(|name| !known.contains(name.as_str())).cloned().collect();
+    unexpected.sort();
+    if missing.is_empty() && unexpected.is_empty() && reshaped.is_empty() {
+        return Ok(());
+    }
+    Err(ParamsError::Mismatch { missing, unexpected, reshaped })
+}
+
+/// Whether all of a tensor's numbers are finite in f32.
+///
+/// # Errors
+/// When it holds no numbers.
+pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
+    // One NaN or infinity makes the sum one; of finite weights it is far from any.
+    Ok(tensor.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?.is_finite())
 }

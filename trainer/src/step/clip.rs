@@ -2,13 +2,13 @@
 //! logit scale. Leaves out the optimizer.
 
 use super::cached::Objective;
-use super::{Add, Pass, Trainee, load};
+use super::{Add, Pass, Trainee, unfit};
 use crate::checkpoint::Tensors;
 use crate::config::{Config, LossConfig};
 use crate::data::TensorBatch;
 use crate::error::{Error, Result};
 use crate::loss::clamp_logit_scale;
-use crate::model::{Clip, Params, VisionKind};
+use crate::model::{Clip, Params, VisionKind, fitting};
 use crate::weights;
 use candle_core::Device;
 use std::path::Path;
@@ -145,13 +145,25 @@ impl Trainee for ClipTrainee {
     }
 }
 
-/// A CLIP for evaluation with given weights.
+/// A CLIP for evaluation with weights that were read from `path`.
 ///
 /// # Errors
-/// [`Error::Tensor`] naming what does not fit.
-pub fn load_model(config: &Config, vocab_size: usize, weights: Tensors, device: &Device) -> Result<Clip> {
+/// [`Error::Weights`] naming what does not fit.
+pub fn load_model(
+    config: &Config,
+    vocab_size: usize,
+    weights: Tensors,
+    path: &Path,
+    device: &Device,
+) -> Result<Clip> {
     let failed = || Error::tensor("build the model");
-    let clip = Clip::new(&config.clip(vocab_size), config.train.seed, device).map_err(failed())?;
-    load(clip.params(), weights)?;
+    let sizes = config.clip(vocab_size);
+    // Before a model of other sizes takes memory.
+    let specs = Clip::specs(&sizes);
+    let weights = weights.into_iter().collect();
+    fitting(specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())), &weights)
+        .map_err(|e| unfit(path, &e))?;
+    let clip = Clip::new(&sizes, config.train.seed, device).map_err(failed())?;
+    clip.params().load(&weights).map_err(|e| unfit(path, &e))?;
     clip.in_precision(config.train.precision.dtype()).for_inference().map_err(failed())
 }

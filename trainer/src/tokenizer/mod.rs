@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::hub;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use tokenizers::{NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
@@ -17,6 +18,8 @@ use tokenizers::{NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedS
 pub const START: &str = "<|startoftext|>";
 /// Ends every caption in a tokenizer that is trained here.
 pub const END: &str = "<|endoftext|>";
+/// Ids lie below this, many times what any vocabulary has: each is a row of the token embedding.
+const IDS_MAX: usize = 1 << 22;
 /// Fills a row behind the end.
 pub const PADDING: u32 = 0;
 
@@ -59,10 +62,7 @@ impl Tokenizer {
     /// [`Error::Tokenizer`] when it does not parse or has no pair of markers that is known here.
     pub fn from_bytes(json: Vec<u8>, name: &str) -> Result<Self> {
         let fail = |reason: String| Error::Tokenizer { name: name.to_owned(), reason };
-        // The library meets some damaged files with an assertion.
-        let mut inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&json))
-            .map_err(|_| fail("is damaged: the tokenizers library panicked on it".to_owned()))?
-            .map_err(|e| fail(e.to_string()))?;
+        let mut inner = caught(name, || tokenizers::Tokenizer::from_bytes(&json))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| fail(e.to_string()))?;
         // A caption that spells a marker out must not end the sequence.
@@ -75,8 +75,11 @@ impl Tokenizer {
                 known.join(", ")
             ))
         })?;
-        let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
-        Ok(Self { inner, json, start, end, vocab_size: largest as usize + 1 })
+        let largest = inner.get_vocab(true).into_values().max().unwrap_or(0) as usize;
+        if largest >= IDS_MAX {
+            return Err(fail(format!("has a token id of {largest}, and ids are read below {IDS_MAX}")));
+        }
+        Ok(Self { inner, json, start, end, vocab_size: largest + 1 })
     }
 
     /// Trains a byte-level BPE of at most `vocab_size` tokens; the order of the captions does not matter.
@@ -155,8 +158,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] when the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let text = self.inner.decode(ids, true);
-        let text = text.map_err(|e| Error::Tokenizer { name: "decoding".into(), reason: e.to_string() })?;
+        let text = caught("decoding", || self.inner.decode(ids, true))?;
         Ok(text.trim().to_owned())
     }
 
@@ -173,8 +175,7 @@ impl Tokenizer {
         let mut eot_positions = Vec::with_capacity(captions.len());
         let mut is_cut = Vec::with_capacity(captions.len());
         for (row, caption) in input_ids.chunks_exact_mut(length).zip(captions) {
-            let encoding =
-                self.inner.encode_fast(caption.as_ref(), false).map_err(|e| fail(e.to_string()))?;
+            let encoding = caught("encoding", || self.inner.encode_fast(caption.as_ref(), false))?;
             let ids = encoding.get_ids();
             let kept = ids.len().min(length - 2);
             row[0] = self.start;
@@ -186,6 +187,14 @@ impl Tokenizer {
         }
         Ok(Encoded { input_ids, eot_positions, is_cut, length })
     }
+}
+
+/// What the tokenizers library gives, which meets some damaged files with an assertion; `name` stands in the errors.
+fn caught<T>(name: &str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    let fail = |reason: String| Error::Tokenizer { name: name.to_owned(), reason };
+    std::panic::catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| fail("its file is damaged: the tokenizers library panicked on it".to_owned()))?
+        .map_err(|e| fail(e.to_string()))
 }
 
 fn normalizer_json() -> serde_json::Value {

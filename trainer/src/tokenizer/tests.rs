@@ -94,3 +94,15 @@ fn no_caption_no_file_and_no_markers_are_errors() {
     let text = Tokenizer::from_bytes(bare.into_bytes(), "bare").unwrap_err().to_string();
     assert!(text.contains("no markers"), "{text}");
 }
+
+#[test]
+fn a_file_that_the_library_panics_on_or_with_too_large_an_id_is_named() {
+    let whole: serde_json::Value =
+        serde_json::from_slice(Tokenizer::train(["a cat"], 300).unwrap().json()).unwrap();
+    let mut far = whole.clone();
+    far["model"]["vocab"]["zzz"] = serde_json::json!(200_000_000);
+    let told = Tokenizer::from_bytes(far.to_string().into_bytes(), "far").unwrap_err().to_string();
+    assert!(told.contains("far") && told.contains("a token id of 200000000"), "{told}");
+    let told = caught("encoding", || -> tokenizers::Result<()> { panic!("assertion") }).unwrap_err();
+    assert!(told.to_string().contains("the tokenizers library panicked on it"), "{told}");
+}

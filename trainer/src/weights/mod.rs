@@ -5,9 +5,12 @@
 //! files that are not safetensors.
 
 mod describe;
+mod file;
 mod hugging_face;
 mod misfit;
 mod open_clip;
+
+pub(crate) use file::SafetensorsFile;
 
 use crate::checkpoint::Tensors;
 use crate::config::Config;
@@ -65,10 +68,9 @@ impl Layout {
 /// shape, with the keys of the configuration that decide its size. No parameter is changed then.
 pub fn initialise(params: &Params, config: &Config, path: &Path, device: &Device) -> Result<Layout> {
     let fail = |reason: String| Error::Weights { path: path.to_path_buf(), reason };
-    let bytes = fs_err::read(path).map_err(Error::io("read the initial weights"))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
-        .map_err(|e| fail(format!("it is not a safetensors file of numbers that are known here: {e}")))?;
-    let theirs: Tensors = tensors.into_iter().collect();
+    let file = SafetensorsFile::open(path)?;
+    let read = |name: String| file.read(&name, device).map(|tensor| (name, tensor));
+    let theirs: Tensors = file.names().into_iter().map(read).collect::<Result<_>>()?;
     let layout = Layout::detect(theirs.keys()).ok_or_else(|| {
         let first = theirs.keys().next().map_or("no tensor at all".to_owned(), |name| format!("{name} …"));
         fail(format!("it has neither open_clip's names nor those of Hugging Face's CLIP, but {first}"))
@@ -99,22 +101,18 @@ pub fn initialise(params: &Params, config: &Config, path: &Path, device: &Device
 /// # Errors
 /// [`Error::Io`], and [`Error::Weights`] for what is no safetensors file or has rows of another width.
 pub fn vocabulary(path: &Path, width: usize) -> Result<Option<usize>> {
-    let bytes = fs_err::read(path).map_err(Error::io("read the initial weights"))?;
-    let fail = |reason: String| Error::Weights { path: path.to_path_buf(), reason };
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
-        .map_err(|e| fail(format!("it is not a safetensors file: {e}")))?;
-    let tensors = header.tensors();
-    let Some((name, info)) = tensors.iter().find(|(name, _)| name.ends_with("token_embedding.weight")) else {
+    let file = SafetensorsFile::open(path)?;
+    let names = file.names();
+    let name = names.iter().find(|name| name.ends_with("token_embedding.weight"));
+    let Some((name, shape)) = name.and_then(|name| Some((name, file.dims(name)?))) else {
         return Ok(None);
     };
-    // Rows that the file has no bytes for would be taken from memory.
-    match info.shape[..] {
-        [rows, columns] if columns == width && rows.saturating_mul(columns) <= bytes.len() => Ok(Some(rows)),
-        _ => Err(fail(format!(
-            "{name} is {:?} in {} bytes, and model.text.width asks for rows of {width}",
-            info.shape,
-            bytes.len()
-        ))),
+    match *shape {
+        [rows, columns] if columns == width => Ok(Some(rows)),
+        _ => {
+            let reason = format!("{name} is {shape:?}, and model.text.width asks for rows of {width}");
+            Err(Error::Weights { path: path.to_path_buf(), reason })
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) struct Written {
 
 /// A caption as it is in a file.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with a key and a caption")]
 struct Entry {
     #[serde(alias = "image_id")]
     key: String,
@@ -26,6 +27,7 @@ struct Entry {
 
 /// One of several captions.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with a text")]
 struct Text {
     text: String,
 }
