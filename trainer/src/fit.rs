@@ -115,7 +115,7 @@ impl PartsCheck {
     /// Those that [`train`] would fail with.
     pub fn check(&mut self, config: &Config, run: &Path) -> Result<()> {
         let device = config.train.open_device()?;
-        if Path::new(&config.tokenizer.source).exists() {
+        if Path::new(&config.tokenizer.source).is_file() {
             Tokenizer::load(&config.tokenizer.source)?;
         }
         if !config.caption.is_on() {
