@@ -11,6 +11,7 @@ pub use store::{Best, Checkpoints, Weights};
 
 use crate::config::{Config, DataConfig, LossConfig, ModelConfig};
 use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
 use candle_core::{Device, Tensor};
 use fs_err as fs;
 use loader::LoaderState;
@@ -119,6 +120,7 @@ impl State {
             // Evaluation, the preset's name and what a run began with do not change what is learned from here.
             let is_free = |key: &str| {
                 matches!(key, "model.preset" | "model.weights" | "data.val_split" | "data.val_fraction")
+                    || is_place(key)
             };
             Ok(sections.into_iter().chain(fixed).filter(|(key, _)| !is_free(key)).collect())
         };
@@ -135,42 +137,60 @@ impl State {
 }
 
 impl State {
-    /// Refuses a configuration under which the weights would be another model: with other sizes, heads or scales.
+    /// Refuses to read the weights as another model than was trained: with other sizes, heads or scales, another
+    /// normalisation of pictures or another tokenizer.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] naming the first difference and both values.
-    pub fn check_sizes(&self, checkpoint: &Path, config: &Config) -> Result<()> {
+    /// [`Error::Changed`] naming the first difference and both values.
+    pub fn check_read(&self, checkpoint: &Path, config: &Config, tokenizer: &Tokenizer) -> Result<()> {
         let keys = |model: &ModelConfig| -> Result<BTreeMap<String, String>> {
             let is_read = |key: &str| !matches!(key, "model.preset" | "model.weights");
             Ok(flat("model", model)?.into_iter().filter(|(key, _)| is_read(key)).collect())
         };
         let (mut now, mut then) = (keys(&config.model)?, keys(&self.model)?);
         now.extend(caption_keys(config)?);
-        let of_caption = self.fixed.iter().filter(|(key, _)| key.starts_with("caption."));
+        let of_caption = self.fixed.iter().filter(|(key, _)| key.starts_with("caption.") && !is_place(key));
         then.extend(of_caption.map(|(key, value)| (key.clone(), value.clone())));
+        if !config.caption.is_on() {
+            // A captioner's pictures are normalised as its tower says.
+            let normalize =
+                |data: &DataConfig| ("data.normalize".to_owned(), format!("{:?}", data.normalize));
+            now.extend([normalize(&config.data)]);
+            then.extend([normalize(&self.data)]);
+        }
+        let what = "the tokenizer of digest".to_owned();
+        now.insert(what.clone(), tokenizer.digest());
+        then.insert(what, self.tokenizer.clone());
         match first_difference(now, then) {
             None => Ok(()),
             Some((what, found, expected)) => {
-                Err(Error::Mismatch { checkpoint: checkpoint.to_path_buf(), what, found, expected })
+                Err(Error::Changed { checkpoint: checkpoint.to_path_buf(), what, found, expected })
             }
         }
     }
 
-    /// Refuses to go on, or to write, with another frozen part than the checkpoint was trained with.
+    /// Refuses to write with another frozen part than the checkpoint was trained with, of those that it names.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] naming the part and both digests.
+    /// [`Error::Changed`] naming the part and both digests.
     pub fn check_frozen(&self, checkpoint: &Path, frozen: &BTreeMap<String, String>) -> Result<()> {
-        for (what, digest) in frozen {
-            let what = what.clone();
-            let found = self.fixed.get(&what).cloned().unwrap_or_else(|| "none".to_owned());
-            if found != *digest {
-                let (checkpoint, expected) = (checkpoint.to_path_buf(), digest.clone());
-                return Err(Error::Mismatch { checkpoint, what, found, expected });
+        for (what, expected) in frozen {
+            if let Some(found) = self.fixed.get(what).filter(|found| *found != expected) {
+                return Err(Error::Changed {
+                    checkpoint: checkpoint.to_path_buf(),
+                    what: what.clone(),
+                    found: found.clone(),
+                    expected: expected.clone(),
+                });
             }
         }
         Ok(())
     }
+}
+
+/// Whether a key of `[caption]` says where something lies that is known by its digest.
+fn is_place(key: &str) -> bool {
+    key.starts_with("caption.tower") || matches!(key, "caption.lm.source" | "caption.lm.tokenizer")
 }
 
 /// Keys of other sections whose change would make another run of it: what the moments, the averaged weights
@@ -188,11 +208,11 @@ fn fixed(identity: Identity<'_>) -> Result<BTreeMap<String, String>> {
     Ok(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(caption).chain(frozen).collect())
 }
 
-/// The keys of a captioner, without those of its tower, which is known by its digest.
+/// The keys of a captioner, without places.
 fn caption_keys(config: &Config) -> Result<Vec<(String, String)>> {
     let caption = &config.caption;
     let mut keys = if caption.is_on() { flat("caption", caption)? } else { Vec::new() };
-    keys.retain(|(key, _)| !key.starts_with("caption.tower"));
+    keys.retain(|(key, _)| !is_place(key));
     Ok(keys)
 }
 
@@ -201,12 +221,14 @@ fn first_difference(
     mut now: BTreeMap<String, String>,
     then: BTreeMap<String, String>,
 ) -> Option<(String, String, String)> {
-    // A section is written without what is as usual, so either side may have a key alone.
-    let usual = |key: &str| if key.contains('.') { "its default" } else { "none" }.to_owned();
-    let mut all: BTreeMap<String, String> = now.keys().map(|key| (key.clone(), usual(key))).collect();
+    // A section is written without what is as usual, so either side may have a key alone. What is no key was not
+    // recorded by earlier programs.
+    let usual = || "its default".to_owned();
+    let keys = now.keys().filter(|key| key.contains('.'));
+    let mut all: BTreeMap<String, String> = keys.map(|key| (key.clone(), usual())).collect();
     all.extend(then);
     all.into_iter().find_map(|(key, found)| {
-        let expected = now.remove(&key).unwrap_or_else(|| usual(&key));
+        let expected = now.remove(&key).unwrap_or_else(usual);
         (found != expected).then_some((key, found, expected))
     })
 }

@@ -93,7 +93,7 @@ pub enum Error {
         reason: String,
     },
     /// A file could not be had from the hub.
-    #[error("could not fetch {file} of {repository} from {endpoint}")]
+    #[error("could not fetch {file} of {repository}, which is no file or folder here, from {endpoint}")]
     Hub {
         /// The repository's id.
         repository: String,
@@ -107,7 +107,7 @@ pub enum Error {
     },
     /// A checkpoint does not belong to what is being run.
     #[error(
-        "{checkpoint} was trained with {what} {found}, but this run has {expected}; start a new run with another --run name, or put back the earlier {what} (`--config {}` is the run's configuration as it was, --set keys and all)",
+        "{checkpoint} was trained with {what} {found}, but this run has {expected}; start a new run with another --run name, or go on with what it had (`--config {}` is the run's configuration as it was, --set keys and all)",
         kept_config(checkpoint).display()
     )]
     Mismatch {
@@ -118,6 +118,20 @@ pub enum Error {
         /// What the checkpoint has.
         found: String,
         /// What this run has.
+        expected: String,
+    },
+    /// A run was changed after it was trained, so that its weights would be read as another model.
+    #[error(
+        "{checkpoint} was trained with {what} {found}, and its run has {expected} now: put back what was there"
+    )]
+    Changed {
+        /// The checkpoint's folder.
+        checkpoint: PathBuf,
+        /// What differs: a key of the configuration, a tokenizer, a tower, a language model.
+        what: String,
+        /// What the checkpoint has.
+        found: String,
+        /// What the run has now.
         expected: String,
     },
     /// The disk has no room for a checkpoint.

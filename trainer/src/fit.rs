@@ -6,13 +6,14 @@
 mod caption;
 mod clip;
 mod gathered;
+mod parts;
 mod patience;
 mod task;
 
+pub use parts::PartsCheck;
 pub(crate) use task::{At, Inputs, Task};
 
 use crate::ahead::{Numbering, Ready, with_batches};
-use crate::captioner;
 use crate::checkpoint::{self, Best, Checkpoints, Identity, State, Weights};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -24,11 +25,10 @@ use crate::run::RunFolder;
 use crate::samples::Samples;
 use crate::step::{NotFinite, StepResult, TrainState};
 use crate::tokenizer::Tokenizer;
-use crate::weights;
 use gathered::Gathered;
 use loader::{Batch, Loader, LoaderState};
 use patience::Patience;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -99,39 +99,6 @@ pub enum Outcome {
 /// checkpoint stays as it was.
 pub fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     if job.config.caption.is_on() { caption::train(job, reporter) } else { clip::train(job, reporter) }
-}
-
-/// Finds out whether runs could begin: opens what they read beside the data set, a language model once for all that
-/// read it. What a hub would have to be asked for is left to the runs.
-#[derive(Debug, Default)]
-pub struct PartsCheck {
-    language_models: BTreeSet<(String, String)>,
-}
-
-impl PartsCheck {
-    /// Opens the device, weights and models that a run in the folder `run` would begin with.
-    ///
-    /// # Errors
-    /// Those that [`train`] would fail with.
-    pub fn check(&mut self, config: &Config, run: &Path) -> Result<()> {
-        let device = config.train.open_device()?;
-        if Path::new(&config.tokenizer.source).is_file() {
-            Tokenizer::load(&config.tokenizer.source)?;
-        }
-        if !config.caption.is_on() {
-            if !config.model.weights.is_empty() {
-                weights::vocabulary(Path::new(&config.model.weights), config.model.text.width)?;
-            }
-            return Ok(());
-        }
-        caption::tower(config, run, &device)?;
-        let lm = &config.caption.lm;
-        let of = (lm.source.clone(), lm.tokenizer.clone());
-        if Path::new(&lm.source).exists() && self.language_models.insert(of) {
-            captioner::open_lm(config, &device)?;
-        }
-        Ok(())
-    }
 }
 
 /// The captions of a view, for a tokenizer that is trained on them.

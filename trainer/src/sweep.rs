@@ -96,9 +96,10 @@ fn short(value: &Value) -> String {
 /// [`Error::Sweep`] when it was begun with another configuration; [`Error::Io`] and those of
 /// [`run::read_config`].
 pub fn standing(folder: &Path, config: &Config, rows: &[Experiment]) -> Result<Standing> {
-    if folder.exists() && !folder.is_dir() {
-        let reason = "it is no folder, and a run of the sweep has this name; give another --run name";
-        return Err(Error::Sweep { path: folder.display().to_string(), reason: reason.to_owned() });
+    if let Some(taken) = [folder].into_iter().chain(folder.parent()).find(|at| at.exists() && !at.is_dir()) {
+        let reason =
+            "it is no folder, and the sweep's runs would be there; give another --run name or --runs-dir";
+        return Err(Error::Sweep { path: taken.display().to_string(), reason: reason.to_owned() });
     }
     if !folder.join("config.toml").is_file() {
         return Ok(Standing::New);

@@ -44,7 +44,7 @@ impl Trained {
     ///
     /// # Errors
     /// [`Error::NoRun`] when there is no run or no checkpoint, [`Error::DamagedFile`], [`Error::Io`],
-    /// [`Error::Tokenizer`], [`Error::Mismatch`], and [`Error::Weights`] naming weights that do not fit the configuration.
+    /// [`Error::Tokenizer`], [`Error::Changed`], and [`Error::Weights`] naming weights that do not fit the configuration.
     pub fn open(folder: &Path) -> Result<Self> {
         let config = run::read_config(folder)?;
         if config.caption.is_on() {
@@ -56,7 +56,7 @@ impl Trained {
         let checkpoint =
             latest.ok_or(Error::NoRun { run: folder.to_path_buf(), missing: "a complete checkpoint" })?;
         let state = checkpoint::read_state(&checkpoint)?;
-        state.check_sizes(&checkpoint, &config)?;
+        state.check_read(&checkpoint, &config, &tokenizer)?;
         let device = config.train.open_device()?;
         let weights = checkpoint::read_evaluated(&checkpoint, &state, &device)?;
         let clip = step::load_model(&config, tokenizer.vocab_size(), weights, &checkpoint, &device)?;

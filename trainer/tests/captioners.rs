@@ -151,7 +151,7 @@ fn the_tower_stays_with_the_run_and_another_one_is_refused() {
         told
     };
     let told = edited("config.toml", "heads = 2", "heads = 4");
-    assert!(told.contains("caption.decoder.heads 2, but this run has 4"), "{told}");
+    assert!(told.contains("caption.decoder.heads 2, and its run has 4 now"), "{told}");
     let told = edited("tower/tokenizer.json", "\"version\"", " \"version\"");
     assert!(told.contains("the tower's tokenizer of digest"), "{told}");
     let width = trainer::run::read_config(&run.join("tower")).unwrap().model.vision.width;
@@ -249,7 +249,7 @@ fn files_of_pictures_are_captioned() {
     let (code, _, err) = run(&["caption", "--run", name, one, "--rerank"], runs.path());
     assert!(code == 2 && err.contains("--n"), "{err}");
     for (more, word) in [
-        (&["--results", "r.json", one][..], "given twice"),
+        (&["--results", "r.json", one][..], "given again"),
         (&["-n", "2", "--set", "decode.candidates=4"], "the same thing"),
         (&["--set", "decode.steps=4"], "decode.diffusion_steps"),
     ] {
@@ -323,6 +323,7 @@ fn what_does_not_fit_is_told_before_a_run_begins() {
         ("diffusion", "decode.method=beam", "decode.method"),
         ("diffusion", "decode.diffusion_steps=3000", "decode.diffusion_steps"),
         ("prefix_lm", "caption.lm.rank=4", "caption.lm.rank"),
+        ("prefix", "caption.lm.dropout=0.9", "caption.lm.dropout"),
     ] {
         let source = if family == "prefix_lm" { "x" } else { "" };
         let told =
@@ -460,6 +461,17 @@ fn corrections_are_exported_alone_and_merged() {
     )
     .unwrap();
     let name = run_folder.to_str().unwrap();
+    // The language model moves, and the run is told where it is.
+    let config = run_folder.join("config.toml");
+    let text = fs_err::read_to_string(&config).unwrap();
+    let (there, moved) = (fixture("lm/llama"), runs.path().join("moved"));
+    fs_err::create_dir(&moved).unwrap();
+    for file in fs_err::read_dir(&there).unwrap() {
+        let file = file.unwrap();
+        fs_err::copy(file.path(), moved.join(file.file_name())).unwrap();
+    }
+    fs_err::write(&config, text.replace(there.to_str().unwrap(), moved.to_str().unwrap())).unwrap();
+    assert_eq!(captions(&run_folder, data.path(), &[]).len(), 13);
     let out = done(&["export", "--run", name, "--layout", "peft", "--out", "adapter", "--json"], runs.path());
     let exported: Value = serde_json::from_str(&out).unwrap();
     // Two blocks of seven layers, A and B each.

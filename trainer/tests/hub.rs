@@ -112,7 +112,13 @@ fn a_file_or_a_hub_that_is_not_there_is_one_error_that_names_them() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Hub::new(&server.endpoint, cache.path().to_path_buf());
     let text = hub.fetch("owner/other", "tokenizer.json").unwrap_err().to_string();
-    assert_eq!(text, format!("could not fetch tokenizer.json of owner/other from {}", server.endpoint));
+    assert_eq!(
+        text,
+        format!(
+            "could not fetch tokenizer.json of owner/other, which is no file or folder here, from {}",
+            server.endpoint
+        )
+    );
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let hub = Hub::new(format!("http://{closed}"), cache.path().to_path_buf());
     assert!(hub.fetch("owner/other", "tokenizer.json").is_err());

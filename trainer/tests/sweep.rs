@@ -264,12 +264,8 @@ fn the_hardest_samples_are_shown() {
 #[test]
 fn what_no_run_could_begin_with_is_told_by_a_dry_run() {
     let data = common::data();
-    let dry = |keys: &[&str], taken: Option<&str>| {
+    let dry = |keys: &[&str]| {
         let folder = folder("[sweep]\ntrain.seed = [0, 1]\n");
-        if let Some(name) = taken {
-            fs_err::create_dir(folder.path().join("runs")).unwrap();
-            fs_err::write(folder.path().join("runs").join(name), "a file").unwrap();
-        }
         let mut words =
             vec!["sweep", "--config", "small.toml", "--data", data.path().to_str().unwrap(), "--dry-run"];
         keys.iter().for_each(|key| words.extend(["--set", key]));
@@ -282,10 +278,47 @@ fn what_no_run_could_begin_with_is_told_by_a_dry_run() {
         (&["model.weights=gone.safetensors"][..], "gone.safetensors"),
         (&captioner, "caption.tower"),
         (&["tokenizer=small.toml"], "small.toml"),
+        (&["tokenizer=nowhere.json"], "nowhere.json"),
     ] {
-        let err = dry(keys, None);
+        let err = dry(keys);
         assert!(err.contains(word), "{err}");
     }
-    let err = dry(&[], Some("small-seed1"));
-    assert!(err.contains("small-seed1") && err.contains("it is no folder"), "{err}");
+    // The pictures are the tower's, whatever [model] says; a language model has places for so many tokens.
+    let folder = folder("[sweep]\ntrain.seed = [0, 1]\n");
+    let (at, data) = (folder.path(), data.path().to_str().unwrap());
+    let tower = common::config(&["optim.steps=1"]);
+    fs_err::write(at.join("clip.toml"), tower.to_toml().unwrap()).unwrap();
+    assert_eq!(run(&["train", "--config", "clip.toml", "--data", data], at).0, 0);
+    let lm = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm/gpt2.gguf");
+    let text = format!(
+        "[caption]\nfamily = \"prefix_lm\"\ntower = \"runs/clip\"\nlm = {{ source = {lm:?} }}
+        decoder = {{ width = 32, layers = 1, heads = 2 }}\n[optim]\nsteps = 1\n[data]\nbatch_size = 6\n[sweep]\ntrain.seed = [0, 1]"
+    );
+    fs_err::write(at.join("caption.toml"), text).unwrap();
+    let sweep = ["sweep", "--config", "caption.toml", "--data", data, "--dry-run", "--set"];
+    let (code, out, err) = run(&[&sweep[..], &["caption.context_length=32"]].concat(), at);
+    assert_eq!((code, err.as_str(), out.matches("new").count()), (0, "", 2));
+    for (set, word) in
+        [("caption.context_length=2000", "positions"), ("caption.lm.source=gone.gguf", "gone.gguf")]
+    {
+        let (code, _, err) = run(&[&sweep[..], &[set]].concat(), at);
+        assert!(code == 2 && err.contains(word), "{err}");
+    }
+}
+
+#[test]
+fn a_sweep_over_a_file_is_refused() {
+    let data = common::data();
+    let dry = |taken: &str| {
+        let folder = folder("[sweep]\ntrain.seed = [0, 1]\n");
+        if taken != "runs" {
+            fs_err::create_dir(folder.path().join("runs")).unwrap();
+        }
+        fs_err::write(folder.path().join(taken), "a file").unwrap();
+        let words = ["sweep", "--config", "small.toml", "--data", data.path().to_str().unwrap(), "--dry-run"];
+        let (code, _, err) = run(&words, folder.path());
+        assert!(code == 2 && err.contains("it is no folder"), "{err}");
+    };
+    dry("runs/small-seed1");
+    dry("runs");
 }

@@ -94,15 +94,7 @@ impl Captioner {
         let checkpoint =
             chosen.ok_or(Error::NoRun { run: folder.to_path_buf(), missing: "a complete checkpoint" })?;
         let state = checkpoint::read_state(&checkpoint)?;
-        if tokenizer.digest() != state.tokenizer {
-            return Err(Error::Mismatch {
-                checkpoint,
-                what: "the tokenizer of digest".into(),
-                found: state.tokenizer.clone(),
-                expected: tokenizer.digest().to_owned(),
-            });
-        }
-        state.check_sizes(&checkpoint, &config)?;
+        state.check_read(&checkpoint, &config, &tokenizer)?;
         let device = config.train.open_device()?;
         let tower = Tower::open(&config, folder, &device)?;
         let failed = || Error::tensor("build the captioner");

@@ -278,7 +278,7 @@ fn open_run(folder: &Path, device: &Device) -> Result<Parts> {
     let latest =
         latest.ok_or(Error::NoRun { run: folder.to_path_buf(), missing: "a complete checkpoint" })?;
     let state = checkpoint::read_state(&latest)?;
-    state.check_sizes(&latest, &config)?;
+    state.check_read(&latest, &config, &tokenizer)?;
     let tensors = checkpoint::read_evaluated(&latest, &state, device)?;
     let clip = step::load_model(&config, tokenizer.vocab_size(), tensors, &latest, device)?;
     Ok((config, clip, Some(tokenizer)))

@@ -182,4 +182,41 @@ fn what_is_read_and_never_learned_belongs_to_a_run() {
         told.contains("the image tower of digest") && told.contains("aa") && told.contains("bb"),
         "{told}"
     );
+    assert!(state.check_frozen(Path::new("here"), &one).is_ok());
+    let told = state.check_frozen(Path::new("here"), &other).unwrap_err().to_string();
+    assert!(told.contains("its run has bb now"), "{told}");
+    // What an earlier program did not record is not held against its checkpoints.
+    let state = State::begin(identity(&config)).unwrap();
+    assert!(state.check_frozen(Path::new("here"), &one).is_ok());
+    assert!(state.check(Path::new("here"), Identity { frozen: &one, ..identity(&config) }).is_ok());
+}
+
+#[test]
+fn weights_are_read_as_what_was_trained() {
+    let tokenizer = Tokenizer::train(["a cat"], 300).unwrap();
+    let of = |set: &[&str]| {
+        let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+        Config::from_toml(
+            "[caption]\nfamily = \"lora\"\ntower = \"t\"\nlm = { source = \"a\" }",
+            "t.toml",
+            &set,
+        )
+        .unwrap()
+    };
+    let (clip, lora, digest) = (Config::default(), of(&[]), tokenizer.digest());
+    let begun = |config| State::begin(Identity { tokenizer: &digest, ..identity(config) }).unwrap();
+    let told = |state: &State, config: &Config, tokenizer: &Tokenizer| {
+        state.check_read(Path::new("here"), config, tokenizer).map_err(|error| error.to_string())
+    };
+    for same in [of(&[]), of(&["caption.lm.source=b", "caption.tower=u", "optim.lr=1"])] {
+        assert_eq!(told(&begun(&lora), &same, &tokenizer), Ok(()));
+    }
+    let alpha = told(&begun(&lora), &of(&["caption.lm.alpha=3"]), &tokenizer).unwrap_err();
+    assert!(alpha.contains("caption.lm.alpha") && alpha.ends_with("put back what was there"), "{alpha}");
+    let half = Config::from_toml("", "t.toml", &["data.normalize=half".to_owned()]).unwrap();
+    assert!(told(&begun(&clip), &half, &tokenizer).unwrap_err().contains("data.normalize"));
+    let heads = Config::from_toml("", "t.toml", &["model.text.heads=2".to_owned()]).unwrap();
+    assert!(told(&begun(&clip), &heads, &tokenizer).unwrap_err().contains("model.text.heads"));
+    let other = Tokenizer::train(["a dog", "a dog"], 300).unwrap();
+    assert!(told(&begun(&clip), &clip, &other).unwrap_err().contains("the tokenizer of digest"));
 }

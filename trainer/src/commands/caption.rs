@@ -11,12 +11,25 @@ use trainer::captioner::{Captioned, Captioner, page};
 use trainer::fsync;
 use trainer::imagefolder;
 
+/// Begins what is said where two pictures would be one in a file of COCO's.
+const TWICE: &str = "--results and --references name each picture once";
+
 /// Pictures on a page at most: each is in the file itself.
 pub(super) const PAGE_MAX: usize = 2_000;
 
 /// Prints a line of JSON a picture.
 pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
     let folder = run_folder(&arguments.run.run, &arguments.run.runs_dir);
+    if arguments.results.is_some() || arguments.references.is_some() {
+        let mut seen = HashSet::new();
+        let again = arguments
+            .inputs
+            .iter()
+            .find(|&input| !seen.insert(fs_err::canonicalize(input).unwrap_or_else(|_| input.clone())));
+        if let Some(input) = again {
+            bail!("{TWICE}: {} is given again", input.display());
+        }
+    }
     let outputs = [
         ("--html", arguments.html.as_deref()),
         ("--results", arguments.results.as_deref()),
@@ -80,9 +93,10 @@ fn describe(captioner: &mut Captioner, arguments: &CaptionArguments, is_kept: bo
         }
         captioner.thumbnails = if arguments.html.is_some() { PAGE_MAX - found.shown.len() } else { 0 };
         let mut visit = |picture: Captioned| -> trainer::Result<()> {
-            if arguments.results.is_some() && !found.keys.insert(picture.key.clone()) {
-                let reason = "it is given twice, and --results has one caption a picture".to_owned();
-                return Err(trainer::Error::Data { data: picture.key.into(), reason });
+            let is_listed = arguments.results.is_some() || arguments.references.is_some();
+            if is_listed && !found.keys.insert(picture.key.clone()) {
+                let reason = format!("{}, which an earlier picture has too", picture.key);
+                return Err(trainer::Error::Data { data: TWICE.into(), reason });
             }
             found.take(picture, arguments);
             let closed = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);

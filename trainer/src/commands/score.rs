@@ -2,7 +2,7 @@
 
 use super::{outputs, report};
 use crate::cli::caption::ScoreArguments;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use candle_core::Device;
 use cocoeval::java::{JavaProgram, meteor, spice};
 use cocoeval::{
@@ -76,6 +76,9 @@ fn clip(
     hypotheses: &Hypotheses,
 ) -> Result<Option<ClipScores>> {
     let (Some(path), Some(data)) = (&arguments.tower, &arguments.data) else { return Ok(None) };
+    if !path.is_file() && !arguments.overrides.is_empty() {
+        bail!("--set gives the sizes of a --tower that is a file, and {} is a run", path.display());
+    }
     let tower = Tower::for_scores(path, &arguments.overrides, &Device::Cpu)
         .with_context(|| format!("`--tower {}` cannot score", path.display()))?;
     let mut told = HashMap::new();

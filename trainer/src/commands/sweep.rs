@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering;
 use trainer::config::{Config, Monitor, Point};
 use trainer::fit::{Outcome, PartsCheck};
 use trainer::ledger::{Entry, Ledger, Parent, Summary};
+use trainer::metrics;
 use trainer::sweep::{self, Standing};
-use trainer::{data, metrics};
 
 /// A run of the sweep.
 struct Planned {
@@ -106,11 +106,8 @@ fn plan(arguments: &SweepArguments) -> Result<Vec<Planned>> {
     for (name, point) in named {
         let folder = arguments.runs_dir.join(&name);
         let standing = sweep::standing(&folder, &point.config, &rows)?;
-        let view = &point.config.data;
-        data::open_train(&point.config, &arguments.data)?;
-        data::open_eval(&point.config, &arguments.data, &view.val_split, view.val_fraction)?;
         if standing != Standing::Finished {
-            parts.check(&point.config, &folder)?;
+            parts.check(&point.config, &arguments.data, &folder)?;
         }
         planned.push(Planned { name, folder, point, standing, failed: None });
     }

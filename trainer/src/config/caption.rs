@@ -452,13 +452,8 @@ impl CaptionConfig {
             return refuse("caption.diffusion.stride", diffusion.stride.to_string(), allowed);
         }
         refuse_unused("loss", &config.loss, LOSS_KEYS, "in a captioner, whose loss is its family's")?;
-        if self.family == Family::PrefixLm {
-            refuse_unused(
-                "caption.lm",
-                &self.lm,
-                LORA_KEYS,
-                "in prefix_lm, which leaves its language model as it is",
-            )?;
+        if self.family != Family::Lora {
+            refuse_unused("caption.lm", &self.lm, LORA_KEYS, "in a family other than lora")?;
         }
         config.decode.validate(self)?;
         refuse_monitor(config, false)

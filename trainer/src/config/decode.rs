@@ -121,7 +121,9 @@ impl DecodeConfig {
     }
 
     fn validate_diffusion(&self, caption: &CaptionConfig) -> Result<()> {
-        if self.diffusion_steps > caption.diffusion.steps {
+        // A shorter diffusion makes as many estimates as it has steps.
+        let is_given = self.diffusion_steps != Self::default().diffusion_steps;
+        if is_given && self.diffusion_steps > caption.diffusion.steps {
             return Err(Error::Config {
                 key: "decode.diffusion_steps".into(),
                 value: self.diffusion_steps.to_string(),

@@ -24,7 +24,7 @@ const SHOWN: usize = 16;
 pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome> {
     let config = job.config;
     let device = config.train.open_device()?;
-    let tower = tower(config, job.run, &device)?;
+    let tower = open_tower(config, job.run, &device)?;
     let view = tower_view(config, &tower);
     let loader = data::open_train(&view, job.data)?;
     let val = data::open_eval(&view, job.data, &config.data.val_split, config.data.val_fraction)?;
@@ -74,7 +74,7 @@ pub(super) fn train(job: Job<'_>, reporter: &mut dyn Reporter) -> Result<Outcome
 }
 
 /// The tower of a run, which gives what the run asks of it.
-pub(super) fn tower(config: &Config, run: &Path, device: &Device) -> Result<Tower> {
+pub(super) fn open_tower(config: &Config, run: &Path, device: &Device) -> Result<Tower> {
     let tower = Tower::open(config, run, device)?;
     require_text(config, &tower)?;
     Ok(tower)
@@ -92,7 +92,7 @@ fn features_before(run: &Path) -> Result<Option<String>> {
 }
 
 /// Refuses what needs captions to be compared with pictures over a tower that cannot.
-fn require_text(config: &Config, tower: &Tower) -> Result<()> {
+pub(super) fn require_text(config: &Config, tower: &Tower) -> Result<()> {
     if tower.has_text() {
         return Ok(());
     }

@@ -156,14 +156,20 @@ pub struct LanguageModel {
     pub digest: String,
 }
 
+/// Whether a source is a hub id rather than a path.
+pub(crate) fn is_on_hub(source: &str) -> bool {
+    let path = Path::new(source);
+    let is_file = path.extension().is_some_and(|e| e == "gguf" || e == "safetensors");
+    !path.exists() && !is_file && hub::is_repository_id(source)
+}
+
 /// The file or folder of a source, which a hub's repository is fetched to.
 fn located(source: &str, with_tokenizer: bool) -> Result<PathBuf> {
     let path = Path::new(source);
     if path.exists() {
         return Ok(path.to_path_buf());
     }
-    let is_file = path.extension().is_some_and(|e| e == "gguf" || e == "safetensors");
-    if is_file || !hub::is_repository_id(source) {
+    if !is_on_hub(source) {
         let reason = "there is no such file or folder, and it is no hub id of the form owner/name".to_owned();
         return Err(Error::Weights { path: path.to_path_buf(), reason });
     }

@@ -113,6 +113,12 @@ impl Tokenizer {
         Self::from_bytes(file(&learned)?, name)
     }
 
+    /// Whether `source` is a hub id rather than a path.
+    pub fn is_on_hub(source: &str) -> bool {
+        let path = Path::new(source);
+        !path.is_file() && hub::is_repository_id(source) && path.extension().is_none_or(|e| e != "json")
+    }
+
     /// Loads `source`: a path to a `tokenizer.json` if there is such a file, else a hub id.
     ///
     /// # Errors
@@ -123,8 +129,7 @@ impl Tokenizer {
             let json = fs_err::read(path).map_err(Error::io("read the tokenizer"))?;
             return Self::from_bytes(json, source);
         }
-        let is_hub_id = hub::is_repository_id(source) && path.extension().is_none_or(|e| e != "json");
-        if !is_hub_id {
+        if !Self::is_on_hub(source) {
             let reason = "there is no such file, and it is not a hub id of the form owner/name".to_owned();
             return Err(Error::Tokenizer { name: source.to_owned(), reason });
         }

@@ -81,7 +81,7 @@ impl SafetensorsFile {
         let TensorInfo { dtype, shape, data_offsets: (from, to) } =
             self.header.info(name).ok_or_else(|| fail(format!("it has no tensor {name}")))?;
         let kind = DType::try_from(*dtype)
-            .map_err(|_| fail(format!("{name} is of {dtype:?}, which is not known here")))?;
+            .map_err(|_| fail(format!("{name} is of {dtype:?}, and F16, BF16, F32 and F64 are read here")))?;
         let mut file = &self.file;
         file.seek(SeekFrom::Start(self.begin + *from as u64)).map_err(io())?;
         // As long as the file at most.
