@@ -289,6 +289,16 @@ fn what_no_run_could_begin_with_is_told_by_a_dry_run() {
     let tower = common::config(&["optim.steps=1"]);
     fs_err::write(at.join("clip.toml"), tower.to_toml().unwrap()).unwrap();
     assert_eq!(run(&["train", "--config", "clip.toml", "--data", data], at).0, 0);
+    let checkpoint = "model.weights=runs/clip/checkpoints/step-00000001/model.safetensors";
+    let foreign = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ops.safetensors");
+    let foreign = format!("model.weights={}", foreign.display());
+    let more = [checkpoint, "model.vision.layers=3"];
+    for (sets, word) in [(&[checkpoint][..], ""), (&more, "model.vision.layers"), (&[&foreign], "neither")] {
+        let mut words = vec!["sweep", "--config", "small.toml", "--data", data, "--dry-run"];
+        sets.iter().for_each(|set| words.extend(["--set", set]));
+        let (code, _, err) = run(&words, at);
+        assert!(code == if word.is_empty() { 0 } else { 2 } && err.contains(word), "{err}");
+    }
     let lm = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm/gpt2.gguf");
     let text = format!(
         "[caption]\nfamily = \"prefix_lm\"\ntower = \"runs/clip\"\nlm = {{ source = {lm:?} }}

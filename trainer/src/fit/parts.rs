@@ -1,7 +1,7 @@
 //! Whether runs could begin or go on: what each reads beside its configuration is opened, towers and language models once
 //! for all that read the same.
 //!
-//! Leaves out what only the beginning itself shows: what a hub has, and whether initial weights fit the model.
+//! Leaves out what only the beginning itself shows: what a hub has, and how many ids a tokenizer gets that is trained.
 
 use super::caption::{open_tower, require_text};
 use crate::captioner::{self, CaptionModel, Tower, tower_view};
@@ -10,10 +10,11 @@ use crate::config::Config;
 use crate::data;
 use crate::error::{Error, Result};
 use crate::lm::{self, LanguageModel};
+use crate::model::Clip;
 use crate::tokenizer::Tokenizer;
 use crate::weights;
 use candle_core::Device;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct PartsCheck {
     towers: HashMap<String, Tower>,
+    /// Models that initial weights fit.
+    weights: HashSet<String>,
     /// With the number of its tokenizer's ids.
     language_models: HashMap<[String; 2], (Arc<LanguageModel>, usize)>,
 }
@@ -34,19 +37,36 @@ impl PartsCheck {
         let device = config.train.open_device()?;
         // A run that has made a step keeps what it began with; a folder in disorder is told by the run alone.
         let is_begun = matches!(Checkpoints::of_run(run).latest(), Ok(Some(_)));
-        let vocab_size = match config.tokenizer.source.as_str() {
+        let ids = match config.tokenizer.source.as_str() {
             source if !is_begun && !source.is_empty() && !Tokenizer::is_on_hub(source) => {
-                Tokenizer::load(source)?.vocab_size()
+                Some(Tokenizer::load(source)?.vocab_size())
             }
-            _ => config.tokenizer.vocab_size,
+            _ => None,
         };
         if config.caption.is_on() {
+            let vocab_size = ids.unwrap_or(config.tokenizer.vocab_size);
             return self.check_captioner(config, data, run, (is_begun, vocab_size), &device);
         }
         open_data(config, data)?;
         if !is_begun && !config.model.weights.is_empty() {
-            weights::vocabulary(Path::new(&config.model.weights), config.model.text.width)?;
+            self.check_weights(config, ids, &device)?;
         }
+        Ok(())
+    }
+
+    /// Initial weights in a model of the run's sizes, once for all runs of these.
+    fn check_weights(&mut self, config: &Config, ids: Option<usize>, device: &Device) -> Result<()> {
+        let path = Path::new(&config.model.weights);
+        let key = format!("{:?} {ids:?}", config.model);
+        if self.weights.contains(&key) {
+            return Ok(());
+        }
+        let rows = weights::vocabulary(path, config.model.text.width)?;
+        // How many ids a tokenizer has that is yet to be made is not known; a file without any is refused by its names.
+        let sizes = config.clip(ids.or(rows).unwrap_or(config.tokenizer.vocab_size));
+        let clip = Clip::new(&sizes, 0, device).map_err(Error::tensor("build the model"))?;
+        weights::initialise(clip.params(), config, path, device)?;
+        self.weights.insert(key);
         Ok(())
     }
 
