@@ -266,6 +266,7 @@ def measured(args, table, row):
         entry["reranking"] = told["reranking"]
     if data != "photos":
         entry["judged"] = json.loads(run([program("prep"), "judge", where, "--split", split, "--captions", captions, "--json"], args.work)[0])
+        del entry["judged"]["dir"]  # of the machine
     return entry
 
 

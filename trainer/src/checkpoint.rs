@@ -134,9 +134,7 @@ impl State {
         }
         Ok(())
     }
-}
 
-impl State {
     /// Refuses to read the weights as another model than was trained: with other sizes, heads or scales, another
     /// normalisation of pictures or another tokenizer.
     ///
@@ -223,12 +221,13 @@ fn first_difference(
 ) -> Option<(String, String, String)> {
     // A section is written without what is as usual, so either side may have a key alone. What is no key was not
     // recorded by earlier programs.
-    let usual = || "its default".to_owned();
-    let keys = now.keys().filter(|key| key.contains('.'));
-    let mut all: BTreeMap<String, String> = keys.map(|key| (key.clone(), usual())).collect();
+    let is_key = |name: &str| name.contains('.');
+    let usual = |name: &str| if is_key(name) { "its default" } else { "none" }.to_owned();
+    let keys = now.keys().filter(|name| is_key(name));
+    let mut all: BTreeMap<String, String> = keys.map(|key| (key.clone(), usual(key))).collect();
     all.extend(then);
     all.into_iter().find_map(|(key, found)| {
-        let expected = now.remove(&key).unwrap_or_else(usual);
+        let expected = now.remove(&key).unwrap_or_else(|| usual(&key));
         (found != expected).then_some((key, found, expected))
     })
 }

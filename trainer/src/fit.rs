@@ -6,11 +6,11 @@
 mod caption;
 mod clip;
 mod gathered;
-mod parts;
 mod patience;
+mod preflight;
 mod task;
 
-pub use parts::PartsCheck;
+pub use preflight::Preflight;
 pub(crate) use task::{At, Inputs, Task};
 
 use crate::ahead::{Numbering, Ready, with_batches};

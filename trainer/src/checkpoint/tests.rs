@@ -182,6 +182,8 @@ fn what_is_read_and_never_learned_belongs_to_a_run() {
         told.contains("the image tower of digest") && told.contains("aa") && told.contains("bb"),
         "{told}"
     );
+    let told = state.check(Path::new("here"), identity(&config)).unwrap_err().to_string();
+    assert!(told.contains("the image tower of digest aa, but this run has none"), "{told}");
     assert!(state.check_frozen(Path::new("here"), &one).is_ok());
     let told = state.check_frozen(Path::new("here"), &other).unwrap_err().to_string();
     assert!(told.contains("its run has bb now"), "{told}");

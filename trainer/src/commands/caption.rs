@@ -20,13 +20,10 @@ pub(super) const PAGE_MAX: usize = 2_000;
 /// Prints a line of JSON a picture.
 pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
     let folder = run_folder(&arguments.run.run, &arguments.run.runs_dir);
-    if arguments.results.is_some() || arguments.references.is_some() {
+    if is_listed(arguments) {
         let mut seen = HashSet::new();
-        let again = arguments
-            .inputs
-            .iter()
-            .find(|&input| !seen.insert(fs_err::canonicalize(input).unwrap_or_else(|_| input.clone())));
-        if let Some(input) = again {
+        let place = |input: &PathBuf| fs_err::canonicalize(input).unwrap_or_else(|_| input.clone());
+        if let Some(input) = arguments.inputs.iter().find(|input| !seen.insert(place(input))) {
             bail!("{TWICE}: {} is given again", input.display());
         }
     }
@@ -74,6 +71,11 @@ pub(crate) fn run(arguments: &CaptionArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a file of COCO's is written.
+fn is_listed(arguments: &CaptionArguments) -> bool {
+    arguments.results.is_some() || arguments.references.is_some()
+}
+
 /// Writes captions for all inputs, for as long as somebody reads them or they are kept.
 fn describe(captioner: &mut Captioner, arguments: &CaptionArguments, is_kept: bool) -> Result<Found> {
     let limit = arguments.limit.map(usize::try_from).transpose().context("--limit is too large")?;
@@ -93,8 +95,7 @@ fn describe(captioner: &mut Captioner, arguments: &CaptionArguments, is_kept: bo
         }
         captioner.thumbnails = if arguments.html.is_some() { PAGE_MAX - found.shown.len() } else { 0 };
         let mut visit = |picture: Captioned| -> trainer::Result<()> {
-            let is_listed = arguments.results.is_some() || arguments.references.is_some();
-            if is_listed && !found.keys.insert(picture.key.clone()) {
+            if is_listed(arguments) && !found.keys.insert(picture.key.clone()) {
                 let reason = format!("{}, which an earlier picture has too", picture.key);
                 return Err(trainer::Error::Data { data: TWICE.into(), reason });
             }

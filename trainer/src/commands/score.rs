@@ -76,7 +76,7 @@ fn clip(
     hypotheses: &Hypotheses,
 ) -> Result<Option<ClipScores>> {
     let (Some(path), Some(data)) = (&arguments.tower, &arguments.data) else { return Ok(None) };
-    if !path.is_file() && !arguments.overrides.is_empty() {
+    if path.is_dir() && !arguments.overrides.is_empty() {
         bail!("--set gives the sizes of a --tower that is a file, and {} is a run", path.display());
     }
     let tower = Tower::for_scores(path, &arguments.overrides, &Device::Cpu)

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use trainer::config::{Config, Monitor, Point};
-use trainer::fit::{Outcome, PartsCheck};
+use trainer::fit::{Outcome, Preflight};
 use trainer::ledger::{Entry, Ledger, Parent, Summary};
 use trainer::metrics;
 use trainer::sweep::{self, Standing};
@@ -102,12 +102,12 @@ fn plan(arguments: &SweepArguments) -> Result<Vec<Planned>> {
     // A damaged ledger holds nothing up: what is finished is then found by going on with it.
     let rows = Ledger::of(&arguments.runs_dir).read().unwrap_or_default();
     let named = sweep::names(prefix, &points).into_iter().zip(points);
-    let (mut planned, mut parts) = (Vec::new(), PartsCheck::default());
+    let (mut planned, mut preflight) = (Vec::new(), Preflight::default());
     for (name, point) in named {
         let folder = arguments.runs_dir.join(&name);
         let standing = sweep::standing(&folder, &point.config, &rows)?;
         if standing != Standing::Finished {
-            parts.check(&point.config, &arguments.data, &folder)?;
+            preflight.check(&point.config, &arguments.data, &folder)?;
         }
         planned.push(Planned { name, folder, point, standing, failed: None });
     }

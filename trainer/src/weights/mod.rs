@@ -5,12 +5,12 @@
 //! files that are not safetensors.
 
 mod describe;
-mod file;
 mod hugging_face;
 mod misfit;
 mod open_clip;
+mod safetensors_file;
 
-pub(crate) use file::SafetensorsFile;
+pub(crate) use safetensors_file::SafetensorsFile;
 
 use crate::checkpoint::Tensors;
 use crate::config::Config;

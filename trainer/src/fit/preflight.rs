@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// What was opened so far.
 #[derive(Debug, Default)]
-pub struct PartsCheck {
+pub struct Preflight {
     towers: HashMap<String, Tower>,
     /// Models that initial weights fit.
     weights: HashSet<String>,
@@ -28,7 +28,7 @@ pub struct PartsCheck {
     language_models: HashMap<[String; 2], (Arc<LanguageModel>, usize)>,
 }
 
-impl PartsCheck {
+impl Preflight {
     /// Opens device, data set, weights, tokenizer and models that the run in the folder `run` begins or goes on with.
     ///
     /// # Errors
