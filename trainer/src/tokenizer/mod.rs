@@ -29,6 +29,8 @@ const MARKERS: [(&str, &str); 5] =
 
 /// A tokenizer with its markers, and its file's bytes, which are kept with each run.
 pub struct Tokenizer {
+    /// A path, a hub id or where it comes from, for errors.
+    name: String,
     inner: tokenizers::Tokenizer,
     json: Vec<u8>,
     start: u32,
@@ -79,7 +81,9 @@ impl Tokenizer {
         if largest >= IDS_MAX {
             return Err(fail(format!("has a token id of {largest}, and ids are read below {IDS_MAX}")));
         }
-        Ok(Self { inner, json, start, end, vocab_size: largest + 1 })
+        // Some damaged files are met only by a text: before a run begins is the time to know.
+        caught(name, || inner.encode_fast("a photo of a cat", false))?;
+        Ok(Self { name: name.to_owned(), inner, json, start, end, vocab_size: largest + 1 })
     }
 
     /// Trains a byte-level BPE of at most `vocab_size` tokens; the order of the captions does not matter.
@@ -163,7 +167,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] when the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let text = caught("decoding", || self.inner.decode(ids, true))?;
+        let text = caught(&self.name, || self.inner.decode(ids, true))?;
         Ok(text.trim().to_owned())
     }
 
@@ -172,15 +176,15 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] when the tokenizer fails, or when `length` is below 2.
     pub fn encode<S: AsRef<str>>(&self, captions: &[S], length: usize) -> Result<Encoded> {
-        let fail = |reason: String| Error::Tokenizer { name: "encoding".into(), reason };
         if length < 2 {
-            return Err(fail(format!("{length} tokens leave no room for both markers")));
+            let reason = format!("{length} tokens leave no room for both markers");
+            return Err(Error::Tokenizer { name: self.name.clone(), reason });
         }
         let mut input_ids = vec![PADDING; captions.len() * length];
         let mut eot_positions = Vec::with_capacity(captions.len());
         let mut is_cut = Vec::with_capacity(captions.len());
         for (row, caption) in input_ids.chunks_exact_mut(length).zip(captions) {
-            let encoding = caught("encoding", || self.inner.encode_fast(caption.as_ref(), false))?;
+            let encoding = caught(&self.name, || self.inner.encode_fast(caption.as_ref(), false))?;
             let ids = encoding.get_ids();
             let kept = ids.len().min(length - 2);
             row[0] = self.start;
